@@ -1,0 +1,33 @@
+"""What every type on the wire has in common: frozen, camelCase outside, snake_case inside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+MAX_ID_LENGTH = 255
+"""Characters of an assessment id or a command id: what the `VARCHAR(255)` columns hold."""
+
+JsonObject = dict[str, Any]
+"""A JSON object that the store keeps and returns without looking inside."""
+
+Text = Annotated[str, StringConstraints(strict=True)]
+NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_ID_LENGTH)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+
+
+class WireModel(BaseModel):
+    """A frozen type whose JSON has camelCase names; members it does not know are ignored."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True, extra="ignore"
+    )
+
+
+class OpenWireModel(WireModel):
+    """A wire type of the callers' own: members it does not know are kept."""
+
+    model_config = ConfigDict(extra="allow")

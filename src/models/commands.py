@@ -1,0 +1,109 @@
+"""The seven commands: what each carries, and the attributes they all have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from .assessment import AssessmentRequest, Progress
+from .base import JsonObject, NonEmptyText, Text, WireModel
+from .result import AssessmentResult
+
+
+class CommandType(StrEnum):
+    """The name of a command on the wire."""
+
+    CREATE = "assessment.create"
+    START = "assessment.start"
+    PROGRESS = "assessment.progress"
+    COMPLETE = "assessment.complete"
+    FAIL = "assessment.fail"
+    CANCEL = "assessment.cancel"
+    RETRY = "assessment.retry"
+
+
+class Create(AssessmentRequest):
+    """Take up a new assessment."""
+
+
+class Start(WireModel):
+    """Begin to work on a pending assessment."""
+
+
+class ReportProgress(WireModel):
+    """Say how far a processing assessment is; without a message the last one stays."""
+
+    progress: Progress
+    message: Text | None = None
+
+
+class Complete(WireModel):
+    """End a processing assessment with its result."""
+
+    result: AssessmentResult
+
+
+class Fail(WireModel):
+    """End a processing assessment with an error."""
+
+    error: NonEmptyText
+
+
+class Cancel(WireModel):
+    """End a pending or processing assessment without a result."""
+
+    reason: Text | None = None
+
+
+class Retry(WireModel):
+    """Put a failed assessment back to pending."""
+
+
+CommandData = Create | Start | ReportProgress | Complete | Fail | Cancel | Retry
+
+COMMAND_DATA: dict[CommandType, type[CommandData]] = {
+    CommandType.CREATE: Create,
+    CommandType.START: Start,
+    CommandType.PROGRESS: ReportProgress,
+    CommandType.COMPLETE: Complete,
+    CommandType.FAIL: Fail,
+    CommandType.CANCEL: Cancel,
+    CommandType.RETRY: Retry,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandHeader:
+    """The attributes of a command, whether its data is right or wrong."""
+
+    id: str
+    """The idempotency key: a second command with this id has no second effect."""
+    type: CommandType
+    assessment_id: str
+    user_id: str | None = None
+    """Who asks."""
+    traceparent: str | None = None
+    """W3C Trace Context, passed on with the event."""
+    reply_to: str | None = None
+    """The HTTP process that waits for the outcome."""
+    fingerprint: bytes
+    """16 bytes that tell this content from another under the same id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A well-formed command with valid data."""
+
+    header: CommandHeader
+    data: CommandData
+    expected_version: int | None = None
+
+
+def fingerprint(command_type: str, assessment_id: str, user_id: str | None, data: JsonObject) -> bytes:
+    """Digest the content of a command (BLAKE2b over JSON with sorted keys)."""
+    content: list[Any] = [command_type, assessment_id, user_id, data]
+    return blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

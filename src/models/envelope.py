@@ -1,0 +1,273 @@
+"""CloudEvents 1.0 over Kafka, in structured and binary mode, in and out.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from .base import MAX_ID_LENGTH, JsonObject
+from .commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
+from .errors import NotACommandError, Rejection
+from .events import AssessmentEvent
+
+SOURCE = "/assessmentstore"
+"""`ce_source` of everything that the store emits."""
+
+STRUCTURED = "application/cloudevents+json"
+JSON = "application/json"
+
+MAX_COMMAND_BYTES = 1024 * 1024
+"""The largest command that is taken, and the largest body over HTTP."""
+
+_MAX_DEPTH = 64
+_INT64 = 2**63
+
+# Only values that match are walked: a null byte, a number of many digits, or enough brackets to be nested too deep.
+_SUSPECT = re.compile(rb"\\u0000|\d{16}|[eE][+-]?\d{3}")
+
+Headers = Iterable[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedCommand:
+    """A well-formed command whose data is wrong."""
+
+    header: CommandHeader
+    rejection: Rejection
+
+
+def decode_command(key: bytes | None, value: bytes | None, headers: Headers) -> Command | RefusedCommand:
+    """Read a Kafka record as a command.
+
+    Raises:
+        NotACommandError: the bytes are not a command at all.
+    """
+    attributes, data = _open(value, {name.lower(): content for name, content in headers})
+    header = _header(key, attributes, data)
+    rejection = _storable(header, value or b"", data)
+    if rejection is not None:
+        return RefusedCommand(header=header, rejection=rejection)
+    try:
+        expected = _expected_version(attributes.get("expectedversion"))
+        parsed = COMMAND_DATA[header.type].model_validate(data)
+    except ValidationError as error:
+        return RefusedCommand(header=header, rejection=Rejection.from_validation(error))
+    except ValueError as error:
+        return RefusedCommand(header=header, rejection=Rejection.invalid(str(error)))
+    if header.type is CommandType.CREATE and getattr(parsed, "assessment_id", None) not in (None, header.assessment_id):
+        wrong = Rejection.invalid(f"assessmentId differs from the subject {header.assessment_id}")
+        return RefusedCommand(header=header, rejection=wrong)
+    return Command(header=header, data=parsed, expected_version=expected)
+
+
+def _open(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[JsonObject, Any]:
+    """The attributes and the data of a record, in whichever mode it came."""
+    content_type = (headers.get("content-type") or b"").decode("utf-8", "replace").lower()
+    if not content_type.startswith("application/cloudevents") and any(name.startswith("ce_") for name in headers):
+        return _binary_attributes(headers), {} if not value else _parse(value)
+    if not value:
+        raise NotACommandError("the record has no value")
+    event = _parse(value)
+    if not isinstance(event, dict):
+        raise NotACommandError("the value is not a JSON object")
+    if "data_base64" in event:
+        raise NotACommandError("data_base64 is not taken: send JSON as data")
+    data = event.pop("data", None)
+    return event, {} if data is None else data
+
+
+def _binary_attributes(headers: Mapping[str, bytes | None]) -> JsonObject:
+    try:
+        return {
+            name[3:]: content.decode() for name, content in headers.items() if name.startswith("ce_") and content
+        } | {name: content.decode() for name, content in headers.items() if name == "traceparent" and content}
+    except UnicodeDecodeError as error:
+        raise NotACommandError("a ce_ header is not UTF-8") from error
+
+
+def _parse(value: bytes) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise NotACommandError(f"the value is not JSON: {error}") from error
+
+
+def _header(key: bytes | None, attributes: JsonObject, data: Any) -> CommandHeader:
+    if attributes.get("specversion") != "1.0":
+        raise NotACommandError("specversion is not 1.0: the value is not a CloudEvents 1.0 event")
+    kind = _text(attributes, "type")
+    if kind not in COMMAND_DATA:
+        raise NotACommandError(f"the type {kind[:100]!r} is not one of the seven commands")
+    command_id = _text(attributes, "id")
+    if len(command_id) > MAX_ID_LENGTH:
+        raise NotACommandError(f"the id has {len(command_id)} characters; the limit is {MAX_ID_LENGTH}")
+    assessment_id = _subject(key, attributes)
+    user_id = _optional_text(attributes, "userid")
+    return CommandHeader(
+        id=command_id,
+        type=CommandType(kind),
+        assessment_id=assessment_id,
+        user_id=user_id,
+        traceparent=_optional_text(attributes, "traceparent"),
+        reply_to=_optional_text(attributes, "replyto"),
+        fingerprint=_fingerprint(kind, assessment_id, user_id, data),
+    )
+
+
+def _fingerprint(kind: str, assessment_id: str, user_id: str | None, data: Any) -> bytes:
+    try:
+        return fingerprint(kind, assessment_id, user_id, data)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise NotACommandError(f"the data cannot be written as JSON again: {error}") from error
+
+
+def _subject(key: bytes | None, attributes: JsonObject) -> str:
+    """The assessment id: the record key, which has to be the subject where there is one."""
+    if not key:
+        raise NotACommandError("the record has no key: it has to be the assessment id")
+    try:
+        name = key.decode()
+    except UnicodeDecodeError as error:
+        raise NotACommandError("the record key is not UTF-8") from error
+    if "\x00" in name:
+        raise NotACommandError("the record key has a null byte")
+    if (_optional_text(attributes, "subject") or name) != name:
+        raise NotACommandError("the subject differs from the record key: both have to be the assessment id")
+    return name
+
+
+def _text(attributes: JsonObject, name: str) -> str:
+    value = _optional_text(attributes, name)
+    if value is None:
+        raise NotACommandError(f"the attribute {name} is missing or empty")
+    return value
+
+
+def _optional_text(attributes: JsonObject, name: str) -> str | None:
+    value = attributes.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise NotACommandError(f"the attribute {name} is not a text")
+    if "\x00" in value:
+        raise NotACommandError(f"the attribute {name} has a null byte")
+    return value
+
+
+def _expected_version(value: Any) -> int | None:
+    """`expectedversion` as a number; CloudEvents integers are 32 bits, and texts in binary mode."""
+    if value is None or value == "":
+        return None
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"\d{1,10}", text) or not 0 < int(text) < 2**31:
+        raise ValueError("expectedversion has to be a whole number from 1 to 2147483647")
+    return int(text)
+
+
+def _storable(header: CommandHeader, value: bytes, data: Any) -> Rejection | None:
+    """Why Postgres could not keep this command, if it could not."""
+    if len(value) > MAX_COMMAND_BYTES:
+        return Rejection.invalid(f"the command has {len(value)} bytes; the limit is {MAX_COMMAND_BYTES}")
+    if len(header.assessment_id) > MAX_ID_LENGTH:
+        length = len(header.assessment_id)
+        return Rejection.invalid(f"the assessment id has {length} characters; the limit is {MAX_ID_LENGTH}")
+    if not isinstance(data, dict):
+        return Rejection.invalid("the data has to be a JSON object")
+    brackets = value.count(b"{") + value.count(b"[")
+    if brackets <= _MAX_DEPTH and not _SUSPECT.search(value):
+        return None
+    reason = unstorable(data)
+    return None if reason is None else Rejection.invalid(reason)
+
+
+def unstorable(value: Any, depth: int = 0) -> str | None:
+    """Why a JSON value cannot be kept in `jsonb` as it is, or nothing."""
+    match value:
+        case str():
+            return "a text has a null byte, which cannot be stored" if "\x00" in value else None
+        case dict() | list():
+            if depth >= _MAX_DEPTH:
+                return f"the data is nested deeper than {_MAX_DEPTH} levels"
+            inner = [*value, *value.values()] if isinstance(value, dict) else value
+            return next((reason for item in inner if (reason := unstorable(item, depth + 1))), None)
+        case bool() | None:
+            return None
+        case int() if not -_INT64 <= value < _INT64:
+            return "a number is out of the range of 64 bits"
+        case float() if not math.isfinite(value) or (abs(value) >= _INT64 and value.is_integer()):
+            return "a number is out of the range of 64 bits"
+        case _:
+            return None
+
+
+def encode_command(
+    *,
+    command_id: str,
+    command_type: CommandType,
+    assessment_id: str,
+    source: str,
+    time: datetime,
+    data: JsonObject,
+    **extensions: str | int | None,
+) -> bytes:
+    """Write a command in structured mode; extensions are `userid`, `expectedversion`, `traceparent`, `replyto`."""
+    event = {
+        "specversion": "1.0",
+        "id": command_id,
+        "type": command_type,
+        "source": source,
+        "subject": assessment_id,
+        "time": time,
+        "datacontenttype": JSON,
+        **{name: value for name, value in extensions.items() if value is not None},
+        "data": data,
+    }
+    return orjson.dumps(event)
+
+
+def event_headers(event: AssessmentEvent, traceparent: str | None) -> list[tuple[str, bytes]]:
+    """The headers of an event in binary mode."""
+    return binary_headers(
+        event_id=event.id,
+        event_type=event.type,
+        subject=event.assessment_id,
+        time=event.occurred_at.isoformat(),
+        traceparent=traceparent,
+        sequence=event.version,
+    )
+
+
+def binary_headers(
+    *,
+    event_id: str,
+    event_type: str,
+    subject: str,
+    time: str,
+    traceparent: str | None = None,
+    sequence: int | None = None,
+) -> list[tuple[str, bytes]]:
+    """CloudEvents attributes as Kafka headers."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_source", SOURCE.encode()),
+        ("ce_subject", subject.encode()),
+        ("ce_time", time.encode()),
+        ("content-type", JSON.encode()),
+    ]
+    if sequence is not None:
+        headers.append(("ce_sequence", str(sequence).encode()))
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent.encode()))
+    return headers

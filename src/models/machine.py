@@ -1,0 +1,170 @@
+"""The state machine: `decide` and `evolve`, pure; every transition is written once, in `TRANSITIONS`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from .assessment import AssessmentRecord, AssessmentState
+from .commands import Cancel, Command, CommandType, Complete, Create, Fail, ReportProgress, Retry, Start
+from .errors import Rejection
+from .events import (
+    AssessmentEvent,
+    Cancelled,
+    Completed,
+    Created,
+    Failed,
+    ProgressReported,
+    Retried,
+    Started,
+)
+
+_PENDING, _PROCESSING = AssessmentState.PENDING, AssessmentState.PROCESSING
+_COMPLETED, _FAILED, _CANCELLED = AssessmentState.COMPLETED, AssessmentState.FAILED, AssessmentState.CANCELLED
+
+
+class Transition(NamedTuple):
+    """The states a command may come from, and the one it leads to."""
+
+    sources: tuple[AssessmentState, ...]
+    target: AssessmentState
+
+
+TRANSITIONS: dict[CommandType, Transition] = {
+    CommandType.CREATE: Transition((), _PENDING),
+    CommandType.START: Transition((_PENDING,), _PROCESSING),
+    CommandType.PROGRESS: Transition((_PROCESSING,), _PROCESSING),
+    CommandType.COMPLETE: Transition((_PROCESSING,), _COMPLETED),
+    CommandType.FAIL: Transition((_PROCESSING,), _FAILED),
+    CommandType.CANCEL: Transition((_PENDING, _PROCESSING), _CANCELLED),
+    CommandType.RETRY: Transition((_FAILED,), _PENDING),
+}
+
+
+def allowed_from(state: AssessmentState) -> tuple[AssessmentState, ...]:
+    """The states that some command leads to from `state`, in the order of the table."""
+    targets = (transition.target for transition in TRANSITIONS.values() if state in transition.sources)
+    return tuple(dict.fromkeys(targets))
+
+
+def decide(record: AssessmentRecord | None, command: Command, now: datetime) -> AssessmentEvent | Rejection:
+    """Judge a command against the present state.
+
+    Args:
+        record: the state, or nothing where the id is unknown.
+        command: valid in itself.
+        now: the time of the decision; an event is never dated before the last one.
+    """
+    header = command.header
+    if isinstance(command.data, Create):
+        return _create(command, command.data, now) if record is None else Rejection.already_exists(header.assessment_id)
+    if record is None:
+        return Rejection.not_found(header.assessment_id)
+    if command.expected_version not in (None, record.version):
+        return Rejection.lock_failed(header.assessment_id, command.expected_version or 0, record.version)
+    transition = TRANSITIONS[header.type]
+    if record.state not in transition.sources:
+        allowed = allowed_from(record.state)
+        return Rejection.transition(header.assessment_id, record.state, transition.target, allowed)
+    return _change(record, command, transition.target, max(now, record.updated_at))
+
+
+def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent | Rejection:
+    header = command.header
+    if command.expected_version is not None:
+        return Rejection.lock_failed(header.assessment_id, command.expected_version, 0)
+    owner = header.user_id or request.user_id
+    stored = request.to_wire() | {"assessmentId": header.assessment_id}
+    stored.setdefault("timestamp", now.isoformat())
+    return Created(
+        assessment_id=header.assessment_id,
+        version=1,
+        state=_PENDING,
+        previous_state=None,
+        progress=0,
+        message=None,
+        command_id=header.id,
+        user_id=header.user_id,
+        occurred_at=now,
+        request=stored if owner is None else stored | {"userId": owner},
+    )
+
+
+def _change(record: AssessmentRecord, command: Command, target: AssessmentState, at: datetime) -> AssessmentEvent:
+    common: dict[str, Any] = {
+        "assessment_id": record.assessment_id,
+        "version": record.version + 1,
+        "state": target,
+        "previous_state": record.state,
+        "progress": record.progress,
+        "message": record.message,
+        "command_id": command.header.id,
+        "user_id": command.header.user_id,
+        "occurred_at": at,
+    }
+    match command.data:
+        case Start():
+            return Started(**common)
+        case ReportProgress(progress=progress, message=message):
+            message = record.message if message is None else message
+            return ProgressReported(**common | {"progress": progress, "message": message})
+        case Complete(result=result):
+            duration = None if record.started_at is None else round((at - record.started_at).total_seconds() * 1000)
+            return Completed(**common | {"progress": 100}, result=result.to_wire(), duration_ms=duration)
+        case Fail(error=error):
+            return Failed(**common, error=error)
+        case Cancel(reason=reason):
+            return Cancelled(**common | {"message": reason or record.message}, reason=reason)
+        case Retry():
+            return Retried(**common | {"progress": 0}, retry_count=record.retry_count + 1)
+        case Create():
+            raise AssertionError("create is decided before")
+
+
+def evolve(record: AssessmentRecord | None, event: AssessmentEvent) -> AssessmentRecord:
+    """Apply an event: the fold of all events of an assessment is its state.
+
+    Raises:
+        ValueError: the event does not follow on `record`.
+    """
+    version = 0 if record is None else record.version
+    if event.version != version + 1:
+        raise ValueError(f"event {event.id} does not follow on version {version}")
+    if isinstance(event, Created):
+        return AssessmentRecord(
+            assessment_id=event.assessment_id,
+            state=event.state,
+            version=event.version,
+            created_at=event.occurred_at,
+            updated_at=event.occurred_at,
+            request_data=event.request,
+            metadata=event.request.get("metadata"),
+        )
+    if record is None:
+        raise ValueError(f"event {event.id} has no assessment to change")
+    changes: dict[str, Any] = {
+        "state": event.state,
+        "version": event.version,
+        "progress": event.progress,
+        "message": event.message,
+        "updated_at": event.occurred_at,
+    }
+    return record.model_copy(update=changes | _effects(event))
+
+
+def _effects(event: AssessmentEvent) -> dict[str, Any]:
+    """What an event changes beside state, version, progress, message and time."""
+    match event:
+        case Started(occurred_at=at):
+            return {"started_at": at}
+        case Completed(occurred_at=at, result=result):
+            return {"completed_at": at, "result_data": result}
+        case Failed(occurred_at=at, error=error):
+            return {"completed_at": at, "error_message": error}
+        case Cancelled(occurred_at=at):
+            return {"completed_at": at}
+        case Retried(retry_count=count):
+            cleared = ("started_at", "completed_at", "result_data", "error_message", "next_retry_at")
+            return dict.fromkeys(cleared) | {"retry_count": count}
+        case _:
+            return {}

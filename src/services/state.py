@@ -1,0 +1,90 @@
+"""What was started below a data directory: `services/state.json`, and the lock that lets one change it at a time.
+
+A record outlives its process: a service that died, or was stopped, comes back on the ports and the data it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from .model import Name, ServicesError
+from .processes import Process
+
+_LOCK_POLL = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One service that was started here."""
+
+    how: Literal["docker", "local"]
+    url: str
+    detail: str
+    ports: tuple[int, ...] = ()
+    process: Process | None = None
+    """The process that was started; none for Docker, and none after the service was stopped."""
+
+
+_Records = TypeAdapter(dict[Name, Record])
+
+
+class State:
+    """The records of one data directory; change them only under `locked`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / "state.json"
+
+    def load(self) -> dict[Name, Record]:
+        """Return the records, none where nothing was ever started.
+
+        Raises:
+            ServicesError: the file is damaged.
+        """
+        try:
+            return _Records.validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            raise ServicesError(
+                f"{self._file} is damaged ({error.errors()[0]['msg']}): stop the services that it lists, then delete it."
+            ) from error
+
+    def save(self, name: Name, record: Record) -> None:
+        """Put the record of one service into the file, whole or not at all."""
+        records = self.load() | {name: record}
+        scratch = self._file.with_suffix(".new")
+        scratch.write_bytes(_Records.dump_json(records, indent=2))
+        scratch.replace(self._file)
+
+
+@asynccontextmanager
+async def locked(folder: Path, report: Callable[[str], None]) -> AsyncIterator[State]:
+    """Hold the services of a data directory; the kernel gives the lock back if this process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _try_lock(descriptor):
+            report(f"waiting for another command that starts or stops the services in {folder}")
+            while not _try_lock(descriptor):
+                await asyncio.sleep(_LOCK_POLL)
+        yield State(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

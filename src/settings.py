@@ -1,0 +1,164 @@
+"""The settings: one frozen object, read once from environment variables and a `.env` file.
+
+Every variable has the prefix `ASSESSMENTSTORE_`; `DATABASE_URL`, `REDIS_URL` and `JWT_SECRET` are also read without it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    PostgresDsn,
+    RedisDsn,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "ASSESSMENTSTORE_"
+
+_TOPIC_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
+_BOOTSTRAP_SERVER = re.compile(r"[^\s,:]+:\d{1,5}")
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message is the one line that names it."""
+
+
+def _bootstrap_servers(value: str) -> str:
+    servers = [server.strip() for server in value.split(",")]
+    if not all(_BOOTSTRAP_SERVER.fullmatch(server) for server in servers):
+        raise ValueError("expected host:port, or several with commas between")
+    return ",".join(servers)
+
+
+def _url(kind: type[Any]) -> AfterValidator:
+    """Check that a text is a URL of `kind`, and keep it a text."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def check(value: str) -> str:
+        adapter.validate_python(value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _also_without_prefix(name: str) -> Any:
+    return AliasChoices(ENV_PREFIX + name, name)
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its unit and default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap_servers)] = "localhost:9092"
+    """Kafka brokers to start from, `host:port` with commas between."""
+    database_url: Annotated[str, _url(PostgresDsn), Field(validation_alias=_also_without_prefix("DATABASE_URL"))] = (
+        "postgresql://localhost:5432/assessmentstore"
+    )
+    """The Postgres database that holds the truth; TLS settings of the URL are passed through."""
+    redis_url: Annotated[str, _url(RedisDsn), Field(validation_alias=_also_without_prefix("REDIS_URL"))] = (
+        "redis://localhost:6379/0"
+    )
+    """Redis, the shared cache and the wake-ups."""
+    jwt_secret: Annotated[SecretStr | None, Field(validation_alias=_also_without_prefix("JWT_SECRET"))] = None
+    """The shared secret that signs tokens (HS256)."""
+    http_host: str = "0.0.0.0"  # noqa: S104 - a server in a container has to listen to all
+    """The address that web and worker listen on."""
+    http_port: Port = 3000
+    """The port of the HTTP API."""
+    worker_port: Port = 6066
+    """The port of the worker's own web; it also names the worker's tables below `data_dir`."""
+    data_dir: Path = Path(".assessmentstore")
+    """Where RocksDB tables and locally started services live."""
+    topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Partitions of the command, event and rejection topics; fixed once they are created."""
+    topic_prefix: str = ""
+    """Stands in front of every topic, group, transactional id and Redis key: one installation beside another."""
+    session_timeout: Annotated[float, Field(ge=1, le=300)] = 10.0
+    """Seconds without a heartbeat after which a worker's partitions go to the others."""
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """The most commands that are applied in one transaction."""
+    command_timeout: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """Seconds that the HTTP API waits for a command to be applied."""
+    database_pool_size: Annotated[int, Field(ge=2, le=200)] = 16
+    """The most Postgres connections a pool holds; worker and web have a pool each for writes and reads."""
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    @field_validator("topic_prefix")
+    @classmethod
+    def _legal_prefix(cls, value: str) -> str:
+        if not _TOPIC_PREFIX.fullmatch(value):
+            raise ValueError("expected at most 100 of the characters A-Z a-z 0-9 . _ -")
+        return value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the settings from the environment.
+
+        Raises:
+            SettingsError: one is wrong; the message is one line that names the variable.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise SettingsError("; ".join(_explain(item) for item in error.errors())) from error
+
+    @property
+    def app_id(self) -> str:
+        """The consumer group of the workers, and the stem of transactional ids."""
+        return f"{self.topic_prefix}assessmentstore"
+
+    @property
+    def emitted_group(self) -> str:
+        """The group that holds the emitted watermark of each command partition."""
+        return f"{self.app_id}-emitted"
+
+    @property
+    def commands_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.commands"
+
+    @property
+    def events_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.events"
+
+    @property
+    def rejections_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.rejections"
+
+    @property
+    def dead_letters_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.dead-letters"
+
+
+def _explain(item: Any) -> str:
+    """One validation error as `NAME=value: what is wrong`, without the value where it is secret."""
+    field = str(item["loc"][0]) if item["loc"] else "settings"
+    name = field if field.isupper() else ENV_PREFIX + field.upper()
+    message = str(item["msg"]).removeprefix("Value error, ")
+    secret = any(word in name for word in ("SECRET", "KEY", "URL"))
+    return f"{name}: {message}" if secret else f"{name}={item['input']}: {message}"

@@ -1,0 +1,269 @@
+"""The caches in front of Postgres: Redis, which everybody shares, and a memory layer for what never changes again.
+
+Redis holds a hash for each assessment (`v` its version, `d` its JSON) and, for each command partition, the position
+up to which it reflects the truth. A worker that finds another position than its last one catches Redis up from the
+audit trail, so that neither an outage of Redis nor a crash leaves an old state behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import orjson
+from cachetools import TTLCache
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
+from ..models.errors import UnavailableError
+from ..settings import Settings
+
+# How long a state that nobody changes stays in Redis (the reference's cache.ttl).
+_TTL_MILLISECONDS = 300_000
+
+# How long Redis is left alone after it failed to answer: an outage costs one time-out, not one for each read.
+_BREAKER_SECONDS = 1.0
+
+# Redis answers in well under a millisecond; whoever waits longer is better served by Postgres.
+_REDIS_TIMEOUT_SECONDS = 0.5
+
+_MEMORY_BYTES = 64 * 1024 * 1024
+_MEMORY_SECONDS = 300
+
+# KEYS: assessments. ARGV: time to live, then the version and the JSON of each.
+_SET_IF_NEWER = """
+for i, key in ipairs(KEYS) do
+  local version = redis.call('HGET', key, 'v')
+  if not version or tonumber(version) < tonumber(ARGV[i * 2]) then
+    redis.call('HSET', key, 'v', ARGV[i * 2], 'd', ARGV[i * 2 + 1])
+  end
+  redis.call('PEXPIRE', key, ARGV[1])
+end
+"""
+
+# KEYS: the position, then assessments. ARGV: time to live, the position before and after, then versions and JSONs.
+# Answers the position it found where that is not the one before; then nothing is set.
+_REFLECT = """
+local position = redis.call('GET', KEYS[1])
+if position and position ~= ARGV[2] then return position end
+for i = 2, #KEYS do
+  local version = redis.call('HGET', KEYS[i], 'v')
+  if not version or tonumber(version) < tonumber(ARGV[i * 2]) then
+    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2], 'd', ARGV[i * 2 + 1])
+  end
+  redis.call('PEXPIRE', KEYS[i], ARGV[1])
+end
+redis.call('SET', KEYS[1], ARGV[3])
+return ARGV[3]
+"""
+
+Message = tuple[str, bytes]
+"""A channel, without the prefix, and what is published on it."""
+
+CHANGES = "changes"
+"""The channel that tells of each batch which assessments changed: `[[id, version, state], …]`."""
+
+
+def reply_channel(reply_to: str) -> str:
+    """The channel of one HTTP process that waits for outcomes."""
+    return f"replies:{reply_to}"
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
+    """A client that fails fast; it connects when first used."""
+    client = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+class SharedCache:
+    """Redis, behind a breaker: while it is away every call raises UnavailableError at once."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._closed_until = 0.0
+
+    async def get(self, assessment_id: str) -> AssessmentRecord | None:
+        """One assessment, where Redis has it.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        return (await self.bulk_get([assessment_id])).get(assessment_id)
+
+    async def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
+        """Those of several assessments that Redis has.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        with self._breaker():
+            pipeline = self._redis.pipeline(transaction=False)
+            for assessment_id in assessment_ids:
+                pipeline.hget(self._key(assessment_id), "d")
+            found = await pipeline.execute()
+        pairs = zip(assessment_ids, found, strict=True)
+        return {key: AssessmentRecord.from_json(value) for key, value in pairs if value is not None}
+
+    async def bulk_set(self, states: Iterable[AssessmentRecord]) -> None:
+        """Fill in states that were read elsewhere; no older version ever replaces a newer one.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        states = list(states)
+        if not states:
+            return
+        keys = [self._key(state.assessment_id) for state in states]
+        arguments = [item for state in states for item in (state.version, state.to_json())]
+        with self._breaker():
+            await self._redis.eval(_SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, *arguments)
+
+    async def invalidate(self, assessment_ids: Collection[str]) -> None:
+        """Forget assessments.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        if assessment_ids:
+            with self._breaker():
+                await self._redis.delete(*map(self._key, assessment_ids))
+
+    async def reflect(
+        self,
+        partition: int,
+        *,
+        start: int,
+        end: int,
+        states: Mapping[str, tuple[int, bytes]],
+        messages: Iterable[Message] = (),
+    ) -> int:
+        """Take over what the offsets `start` to `end` - 1 of a partition changed, and publish messages, in one go.
+
+        Args:
+            partition: of the commands topic.
+            start: the position that Redis should be at.
+            end: the position that it is at afterwards.
+            states: version and JSON of each changed assessment.
+            messages: what to publish, whatever the position is.
+
+        Returns:
+            The position that Redis is at now: `end`, or where it missed something before `start`, what it was at.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        keys = [f"{self._prefix}position:{partition}", *map(self._key, states)]
+        arguments = [item for state in states.values() for item in state]
+        with self._breaker():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.eval(_REFLECT, len(keys), *keys, _TTL_MILLISECONDS, start, end, *arguments)
+            for channel, message in messages:
+                pipeline.publish(self._prefix + channel, message)
+            position, *_ = await pipeline.execute()
+        return int(position)
+
+    async def forget_position(self, partition: int) -> None:
+        """Let the next `reflect` of a partition start anew.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        with self._breaker():
+            await self._redis.delete(f"{self._prefix}position:{partition}")
+
+    async def messages(self, *channels: str) -> AsyncIterator[Message]:
+        """Listen on channels; an empty message on the first tells that the subscription stands.
+
+        Raises:
+            UnavailableError: the connection was lost; subscribe again, and look at what may have been missed.
+        """
+        names = {(self._prefix + channel).encode(): channel for channel in channels}
+        with redis_errors():
+            async with self._redis.pubsub() as pubsub:
+                await pubsub.subscribe(*names)
+                while True:
+                    message: dict[str, Any] | None = await pubsub.get_message(timeout=_REDIS_TIMEOUT_SECONDS)
+                    if message is not None and message["type"] == "message":
+                        yield names[message["channel"]], message["data"]
+                    elif message is not None:
+                        yield channels[0], b""
+
+    async def ping(self) -> dict[str, str]:
+        """Ask Redis how it is.
+
+        Raises:
+            UnavailableError: it does not answer.
+        """
+        with redis_errors():
+            information = await self._redis.info("server")
+        return {"version": str(information["redis_version"])}
+
+    def _key(self, assessment_id: str) -> str:
+        return f"{self._prefix}assessment:{assessment_id}"
+
+    @contextmanager
+    def _breaker(self) -> Iterator[None]:
+        if time.monotonic() < self._closed_until:
+            raise UnavailableError("Redis did not answer a moment ago")
+        try:
+            with redis_errors():
+                yield
+        except UnavailableError:
+            self._closed_until = time.monotonic() + _BREAKER_SECONDS
+            raise
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Translate driver errors.
+
+    Raises:
+        UnavailableError: Redis does not answer.
+    """
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise UnavailableError(f"Redis does not answer: {error!r}") from error
+
+
+class MemoryCache:
+    """States that no command changes any more, least recently used out first, bounded in bytes."""
+
+    def __init__(self) -> None:
+        self._entries: TTLCache[str, bytes] = TTLCache(_MEMORY_BYTES, _MEMORY_SECONDS, getsizeof=len)
+
+    def get(self, assessment_id: str) -> AssessmentRecord | None:
+        """An unchanging state, where it was seen before."""
+        entry = self._entries.get(assessment_id)
+        return None if entry is None else AssessmentRecord.from_json(entry)
+
+    def set(self, state: AssessmentRecord) -> None:
+        """Keep a state, if it is one that never changes again."""
+        if state.state in UNCHANGING_STATES:
+            entry = state.to_json()
+            if len(entry) <= self._entries.maxsize:
+                self._entries[state.assessment_id] = entry
+
+    def invalidate(self, assessment_id: str) -> None:
+        """Forget a state."""
+        self._entries.pop(assessment_id, None)
+
+
+def changes_message(states: Iterable[AssessmentRecord]) -> Message:
+    """Tell which assessments changed."""
+    return CHANGES, orjson.dumps([[state.assessment_id, state.version, state.state] for state in states])

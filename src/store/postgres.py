@@ -1,0 +1,132 @@
+"""Postgres: pools, the translation of its errors, and rows as records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from ..models.assessment import AssessmentRecord
+from ..models.errors import AssessmentStoreError, UnavailableError
+from ..settings import Settings, SettingsError
+
+# A frozen worker must not hold the fence longer than Kafka lets it keep the partition (10 s): whoever takes over waits
+# for this row.
+_IDLE_IN_TRANSACTION_SECONDS = 5
+
+# No statement of ours takes this long while Postgres is well.
+_STATEMENT_SECONDS = 30
+
+_CONNECT_SECONDS = 5
+
+# Errors that say nothing about the statement: Postgres is starting, stopping, failing over, overloaded, or picked this
+# transaction to end a deadlock. The same work may succeed later.
+_PASSING = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedTableError,
+)
+
+Connection = asyncpg.pool.PoolConnectionProxy
+Pool = asyncpg.Pool
+
+
+class StaleViewError(AssessmentStoreError):
+    """Somebody wrote to Postgres since the states were loaded: load them again and decide again."""
+
+
+class UnstorableError(AssessmentStoreError):
+    """Postgres refuses the data itself; the message is its reason."""
+
+
+@contextmanager
+def postgres_errors() -> Iterator[None]:
+    """Translate driver errors.
+
+    Raises:
+        UnavailableError: Postgres is away for now.
+        StaleViewError: a unique key was taken by somebody else.
+        UnstorableError: the data breaks a rule of Postgres.
+    """
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise StaleViewError(str(error)) from error
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.IntegrityConstraintViolationError) as error:
+        raise UnstorableError(str(error)) from error
+    except _PASSING as error:
+        raise UnavailableError(f"Postgres does not answer: {error!r}") from error
+
+
+class Pools(NamedTuple):
+    """A pool for writes and one for reads, so that neither starves the other."""
+
+    write: Pool
+    read: Pool
+
+
+@asynccontextmanager
+async def open_pools(settings: Settings, *, application: str) -> AsyncIterator[Pools]:
+    """Open the pools; they connect when first used, so that a start does not depend on Postgres.
+
+    Raises:
+        SettingsError: DATABASE_URL cannot be understood.
+    """
+    async with _pool(settings, f"{application} write") as write, _pool(settings, f"{application} read") as read:
+        yield Pools(write, read)
+
+
+@asynccontextmanager
+async def _pool(settings: Settings, application: str) -> AsyncIterator[Pool]:
+    """One lazily connecting pool."""
+    try:
+        pool = asyncpg.create_pool(
+            settings.database_url,
+            min_size=0,
+            max_size=settings.database_pool_size,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=_STATEMENT_SECONDS,
+            server_settings={
+                "application_name": application,
+                "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_SECONDS}s",
+                "statement_timeout": f"{_STATEMENT_SECONDS}s",
+                "timezone": "UTC",
+            },
+        )
+        await pool
+    except (ValueError, asyncpg.ClientConfigurationError) as error:
+        raise SettingsError(f"DATABASE_URL: {error}") from error
+    try:
+        yield pool
+    finally:
+        await _close(pool)
+
+
+async def _close(pool: Pool) -> None:
+    """Close in good order, or at once where a connection is stuck."""
+    try:
+        await asyncio.wait_for(pool.close(), timeout=_CONNECT_SECONDS)
+    except TimeoutError:
+        pool.terminate()
+
+
+def record_from_row(row: asyncpg.Record) -> AssessmentRecord:
+    """An `assessment_states` row as a record."""
+    values: dict[str, Any] = dict(row)
+    for column in ("request_data", "result_data", "metadata"):
+        if values[column] is not None:
+            values[column] = orjson.loads(values[column])
+    return AssessmentRecord.model_validate(values)

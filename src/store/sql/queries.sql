@@ -1,0 +1,178 @@
+-- claim_partition --
+-- Take a partition: its epoch grows by one, which fences whoever had it before. A worker that claims again names the
+-- epoch it had ($4) and gets no row when somebody else took the partition meanwhile.
+INSERT INTO command_offsets AS fence (topic, partition, epoch, next_offset, owner)
+VALUES ($1, $2, 1, 0, $3)
+ON CONFLICT (topic, partition) DO UPDATE
+    SET epoch = fence.epoch + 1, owner = excluded.owner, claimed_at = NOW()
+    WHERE $4::bigint IS NULL OR fence.epoch = $4
+RETURNING epoch, next_offset
+
+-- advance_partition --
+-- Pass the fence and move the applied position in one: no row, and this worker no longer owns the partition.
+UPDATE command_offsets
+SET next_offset = $5
+WHERE topic = $1 AND partition = $2 AND epoch = $3 AND next_offset = $4
+RETURNING NOW() AS now
+
+-- load_states --
+-- The states of several assessments.
+SELECT * FROM assessment_states WHERE assessment_id = ANY($1::text[])
+
+-- known_commands --
+-- Which of these command ids have an outcome, and the fingerprint of the first command that had it.
+SELECT command_id, command_fingerprint FROM assessment_audit_trail WHERE command_id = ANY($1::text[])
+UNION ALL
+SELECT command_id, command_fingerprint FROM command_rejections
+WHERE command_id = ANY($1::text[]) AND code <> 'IDEMPOTENCY_MISMATCH'
+
+-- insert_states --
+-- New assessments; an id that is taken is passed over, so that the caller can count and look again.
+INSERT INTO assessment_states (
+    assessment_id, state, version, progress, message, created_at, updated_at, started_at, completed_at,
+    request_data, result_data, error_message, retry_count, next_retry_at, metadata
+)
+SELECT
+    assessment_id, state, version, progress, message, created_at, updated_at, started_at, completed_at,
+    request_data::jsonb, result_data::jsonb, error_message, retry_count, next_retry_at, metadata::jsonb
+FROM unnest(
+    $1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $7::timestamptz[],
+    $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::int[], $14::timestamptz[],
+    $15::text[]
+) AS new (
+    assessment_id, state, version, progress, message, created_at, updated_at, started_at, completed_at,
+    request_data, result_data, error_message, retry_count, next_retry_at, metadata
+)
+ON CONFLICT (assessment_id) DO NOTHING
+
+-- update_states --
+-- Changed assessments, each only where its version is the one that the change was decided on.
+UPDATE assessment_states AS stored
+SET state = changed.state, version = changed.version, progress = changed.progress, message = changed.message,
+    updated_at = changed.updated_at, started_at = changed.started_at, completed_at = changed.completed_at,
+    result_data = changed.result_data::jsonb, error_message = changed.error_message,
+    retry_count = changed.retry_count, next_retry_at = changed.next_retry_at
+FROM unnest(
+    $1::text[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[], $7::timestamptz[], $8::timestamptz[],
+    $9::timestamptz[], $10::text[], $11::text[], $12::int[], $13::timestamptz[]
+) AS changed (
+    assessment_id, expected_version, state, version, progress, message, updated_at, started_at, completed_at,
+    result_data, error_message, retry_count, next_retry_at
+)
+WHERE stored.assessment_id = changed.assessment_id AND stored.version = changed.expected_version
+
+-- insert_audit --
+-- One row for each accepted command.
+INSERT INTO assessment_audit_trail (
+    assessment_id, action, old_state, new_state, old_version, new_version, user_id, details, created_at,
+    command_id, command_fingerprint, command_partition, command_offset, traceparent
+)
+SELECT
+    assessment_id, action, old_state, new_state, NULLIF(new_version - 1, 0), new_version, user_id, details::jsonb,
+    created_at, command_id, command_fingerprint, $1::int, command_offset, traceparent
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[], $9::timestamptz[],
+    $10::text[], $11::bytea[], $12::bigint[], $13::text[]
+) AS new (
+    assessment_id, action, old_state, new_state, new_version, user_id, details, created_at, command_id,
+    command_fingerprint, command_offset, traceparent
+)
+
+-- insert_metrics --
+-- How long ended assessments took.
+INSERT INTO assessment_metrics (assessment_id, metric_name, metric_value, created_at)
+SELECT assessment_id, 'processing_time_seconds', metric_value, created_at
+FROM unnest($1::text[], $2::numeric[], $3::timestamptz[]) AS new (assessment_id, metric_value, created_at)
+
+-- insert_rejections --
+-- One row for each refused command.
+INSERT INTO command_rejections (
+    command_id, command_type, command_fingerprint, assessment_id, user_id, code, message, details, created_at,
+    command_partition, command_offset, traceparent
+)
+SELECT
+    command_id, command_type, command_fingerprint, assessment_id, user_id, code, message, details::jsonb, created_at,
+    $1::int, command_offset, traceparent
+FROM unnest(
+    $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::timestamptz[], $11::bigint[], $12::text[]
+) AS new (
+    command_id, command_type, command_fingerprint, assessment_id, user_id, code, message, details, created_at,
+    command_offset, traceparent
+)
+
+-- insert_dead_letter --
+-- One record that is not a command.
+INSERT INTO dead_letters (
+    command_partition, command_offset, key, value, header_names, header_values, reason, created_at
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- outbox_events --
+-- The events of the commands in a range of offsets of one partition, in the order they were decided.
+SELECT details::text AS value, traceparent FROM assessment_audit_trail
+WHERE command_partition = $1 AND command_offset >= $2 AND command_offset < $3
+ORDER BY command_offset
+
+-- outbox_rejections --
+-- The refused commands in a range of offsets of one partition.
+SELECT * FROM command_rejections
+WHERE command_partition = $1 AND command_offset >= $2 AND command_offset < $3
+ORDER BY command_offset
+
+-- outbox_dead_letters --
+-- The dead letters in a range of offsets of one partition.
+SELECT * FROM dead_letters
+WHERE command_partition = $1 AND command_offset >= $2 AND command_offset < $3
+ORDER BY command_offset
+
+-- changed_assessments --
+-- The ids that the commands in a range of offsets of one partition changed.
+SELECT DISTINCT assessment_id FROM assessment_audit_trail
+WHERE command_partition = $1 AND command_offset >= $2 AND command_offset < $3
+
+-- get_state --
+-- One assessment.
+SELECT * FROM assessment_states WHERE assessment_id = $1
+
+-- final_states --
+-- Those of several assessments that have ended.
+SELECT * FROM assessment_states
+WHERE assessment_id = ANY($1::text[]) AND state IN ('completed', 'failed', 'cancelled')
+
+-- accepted_command --
+-- The change that an accepted command made.
+SELECT assessment_id, new_version, command_fingerprint FROM assessment_audit_trail WHERE command_id = $1
+
+-- refused_command --
+-- The first answer to a refused command.
+SELECT * FROM command_rejections WHERE command_id = $1 AND code <> 'IDEMPOTENCY_MISMATCH'
+
+-- events_until --
+-- The events of one assessment up to a version, oldest first.
+SELECT details::text AS value FROM assessment_audit_trail
+WHERE assessment_id = $1 AND new_version <= $2
+ORDER BY new_version
+
+-- count_active --
+-- How many assessments are pending or processing.
+SELECT count(*) FROM assessment_states WHERE state IN ('pending', 'processing')
+
+-- ping --
+-- Whether Postgres answers, which version it is, and whether the schema is there.
+SELECT current_setting('server_version') AS version, to_regclass('command_offsets') IS NOT NULL AS migrated
+
+-- create_migrations --
+-- Where the applied migrations are kept.
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    name TEXT PRIMARY KEY,
+    applied_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT NOW()
+)
+
+-- applied_migrations --
+-- The names of the applied migrations.
+SELECT name FROM schema_migrations
+
+-- record_migration --
+-- Remember that a migration was applied.
+INSERT INTO schema_migrations (name) VALUES ($1)

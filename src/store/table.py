@@ -1,0 +1,85 @@
+"""The partition owner's fast view: one RocksDB for each command partition, a cache that knows its position.
+
+A Faust `Table` writes a changelog record for each change; this one writes a batch for each commit and is caught up
+from the audit trail instead (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+
+from ..models.assessment import AssessmentRecord
+
+# The default is a block cache without a useful bound for each partition; states are small and Redis stands behind.
+_BLOCK_CACHE_BYTES = 16 * 1024 * 1024
+_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+
+# Entries that nobody touched for so long are dropped when RocksDB compacts: the table holds the present, not history.
+_TTL_SECONDS = 7 * 24 * 3600
+
+# No assessment id is empty.
+_POSITION_KEY = b""
+
+
+class StateTable:
+    """States of one partition by assessment id, and the offset below which they reflect every command."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the table, or make a new one in the place of one that cannot be read."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._db = self._open()
+
+    @property
+    def position(self) -> int | None:
+        """The offset below which every command is reflected; nothing for a new table."""
+        value = self._db.get(_POSITION_KEY)
+        return None if value is None else int(value)
+
+    def get(self, assessment_id: str) -> AssessmentRecord | None:
+        """One state, where the table has it."""
+        value = self._db.get(assessment_id.encode())
+        return None if value is None else AssessmentRecord.from_json(value)
+
+    def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
+        """Those of several states that the table has."""
+        keys = list(assessment_ids)
+        values: list[Any] = self._db.get([key.encode() for key in keys]) or []
+        return {
+            key: AssessmentRecord.from_json(value) for key, value in zip(keys, values, strict=True) if value is not None
+        }
+
+    def apply(self, states: Mapping[str, bytes], *, position: int) -> None:
+        """Write changed states, as JSON, and the position that the table reflects then, in one write batch."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in states.items():
+            batch.put(key.encode(), value)
+        batch.put(_POSITION_KEY, str(position).encode())
+        self._db.write(batch)
+
+    def clear(self) -> None:
+        """Start empty: every state is loaded from Postgres again when it is first needed."""
+        self._db.close()
+        shutil.rmtree(self._path)
+        self._db = self._open()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._db.close()
+
+    def _open(self) -> Rdict:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        options.set_max_write_buffer_number(2)
+        options.set_max_background_jobs(1)
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
+        blocks.set_bloom_filter(10, block_based=False)
+        options.set_block_based_table_factory(blocks)
+        return Rdict(str(self._path), options, access_type=AccessType.with_ttl(_TTL_SECONDS))

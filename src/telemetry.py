@@ -1,0 +1,109 @@
+"""Logs and metrics: structured lines that carry the ids at hand, and every Prometheus metric in one place."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import psutil
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from .settings import Settings
+
+# The names of the reference; prometheus_client adds `_total` to counters as the format asks.
+TOTAL_ASSESSMENTS = Counter("assessmentstore_total_assessments", "Assessments created")
+ACTIVE_ASSESSMENTS = Gauge(
+    "assessmentstore_active_assessments", "Assessments pending or processing, as Postgres has it"
+)
+COMPLETED_ASSESSMENTS = Counter("assessmentstore_completed_assessments", "Assessments completed")
+FAILED_ASSESSMENTS = Counter("assessmentstore_failed_assessments", "Assessments failed")
+CANCELLED_ASSESSMENTS = Counter("assessmentstore_cancelled_assessments", "Assessments cancelled")
+PROCESSING_TIME = Histogram(
+    "assessmentstore_processing_time_seconds",
+    "From the start of an assessment to its end",
+    buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60),
+)
+QUEUE_WAIT_TIME = Histogram(
+    "assessmentstore_queue_wait_time_seconds",
+    "From a command's arrival on the topic to its commit",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10),
+)
+MEMORY_USAGE = Gauge("assessmentstore_memory_usage_bytes", "Resident memory of this process")
+CPU_USAGE = Gauge("assessmentstore_cpu_usage_percent", "CPU use of this process since the last scrape")
+ERRORS = Counter("assessmentstore_errors_total", "Errors by type", ["error_type"])
+
+# What an operator needs besides.
+COMMANDS = Counter("assessmentstore_commands", "Commands judged, by type and outcome", ["type", "outcome"])
+DUPLICATES = Counter("assessmentstore_duplicate_commands", "Commands whose id was seen before")
+DEAD_LETTERS = Counter("assessmentstore_dead_letters", "Records that were not commands")
+BATCH_SIZE = Histogram(
+    "assessmentstore_batch_size",
+    "Commands committed in one transaction",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
+)
+BATCH_STEP_TIME = Histogram(
+    "assessmentstore_batch_step_seconds",
+    "Time of each step of a batch",
+    ["step"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+PARTITION_LAG = Gauge("assessmentstore_partition_lag", "Commands on the topic that are not applied yet", ["partition"])
+OWNED_PARTITIONS = Gauge("assessmentstore_owned_partitions", "Partitions that this worker has claimed")
+FENCE_LOSSES = Counter("assessmentstore_fence_losses", "Batches refused because another worker owns the partition")
+VERSION_CONFLICTS = Counter(
+    "assessmentstore_version_conflicts", "Batches decided again because Postgres had another version"
+)
+RESUMED = Counter("assessmentstore_resumed_offsets", "Offsets whose events a takeover published from the audit trail")
+RETRIES = Counter("assessmentstore_batch_retries", "Batches tried again, by the service that was away", ["service"])
+CACHE_READS = Counter("assessmentstore_cache_reads", "Reads by cache layer and outcome", ["layer", "outcome"])
+POOL_CONNECTIONS = Gauge("assessmentstore_pool_connections", "Postgres connections by pool and use", ["pool", "use"])
+HTTP_REQUESTS = Counter("assessmentstore_http_requests", "HTTP requests by route and status", ["route", "status"])
+HTTP_TIME = Histogram("assessmentstore_http_request_seconds", "Time to answer an HTTP request", ["route"])
+WAITERS = Gauge("assessmentstore_waiters", "Requests that wait for an assessment or for a command's outcome")
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+# Libraries that tell the operator at INFO what he did not ask: each heartbeat, each request, each offset reset.
+_CHATTY = ("aiokafka", "faust", "mode", "aiohttp.access", "asyncio")
+
+
+def watch_process() -> None:
+    """Let the gauges of memory and CPU read this process whenever they are scraped."""
+    process = psutil.Process()
+    process.cpu_percent()
+    MEMORY_USAGE.set_function(lambda: process.memory_info().rss)
+    CPU_USAGE.set_function(process.cpu_percent)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send every log line, the libraries' own too, to standard error as JSON or for a console."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if settings.log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    level = _LEVELS[settings.log_level]
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

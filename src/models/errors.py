@@ -139,4 +139,9 @@ class NotACommandError(AssessmentStoreError):
 
 
 class UnavailableError(AssessmentStoreError):
-    """A service does not answer; the message names it."""
+    """A service does not answer; the message begins with its name."""
+
+    @property
+    def service(self) -> str:
+        """The name of the service, in lower case."""
+        return str(self).split(" ", 1)[0].lower()

@@ -93,6 +93,8 @@ class PartitionClaim:
     epoch: int
     next_offset: int
     """Everything below is applied."""
+    emitted_offset: int
+    """Everything below was published, and maybe more: Kafka knows."""
 
 
 class BatchStore:
@@ -112,7 +114,17 @@ class BatchStore:
             row = await self._pool.fetchrow(QUERIES["claim_partition"], topic, partition, owner, epoch)
         if row is None:
             raise FencedError(f"{topic}[{partition}] was taken by another worker after epoch {epoch}")
-        return PartitionClaim(topic, partition, row["epoch"], row["next_offset"])
+        return PartitionClaim(topic, partition, row["epoch"], row["next_offset"], row["emitted_offset"])
+
+    async def record_emitted(self, claim: PartitionClaim) -> None:
+        """Keep the claim's emitted offset, for a time when Kafka has forgotten it.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        key = (claim.topic, claim.partition, claim.epoch)
+        with postgres_errors():
+            await self._pool.execute(QUERIES["record_emitted"], *key, claim.emitted_offset)
 
     @asynccontextmanager
     async def transaction(self, claim: PartitionClaim, *, next_offset: int) -> AsyncIterator[BatchTransaction]:

@@ -20,7 +20,7 @@ def reply_message(header: CommandHeader, outcome: bytes | Rejection | None) -> M
         header: of the command, which has a `reply_to`.
         outcome: the state as JSON, or the refusal, or nothing for a duplicate: the first answer is in Postgres.
     """
-    reply: dict[str, object] = {"commandId": header.id}
+    reply: dict[str, object] = {"commandId": header.id, "fingerprint": header.fingerprint.hex()}
     if isinstance(outcome, Rejection):
         reply["rejection"] = {"code": outcome.code, "message": outcome.message, "details": outcome.details}
     elif outcome is not None:
@@ -28,10 +28,15 @@ def reply_message(header: CommandHeader, outcome: bytes | Rejection | None) -> M
     return reply_channel(header.reply_to or ""), orjson.dumps(reply)
 
 
-def read_reply(message: bytes) -> tuple[str, Outcome | None]:
-    """The command id and its outcome, or nothing for a duplicate."""
+CommandKey = tuple[str, bytes]
+"""A command id and the fingerprint: two requests may borrow one id for different contents at the same time."""
+
+
+def read_reply(message: bytes) -> tuple[CommandKey, Outcome | None]:
+    """The command and its outcome, or nothing for a duplicate."""
     reply = orjson.loads(message)
+    key = reply["commandId"], bytes.fromhex(reply["fingerprint"])
     if rejection := reply.get("rejection"):
-        return reply["commandId"], Rejection(ErrorCode(rejection["code"]), rejection["message"], rejection["details"])
+        return key, Rejection(ErrorCode(rejection["code"]), rejection["message"], rejection["details"])
     state = reply.get("state")
-    return reply["commandId"], None if state is None else AssessmentRecord.model_validate(state)
+    return key, None if state is None else AssessmentRecord.model_validate(state)

@@ -6,7 +6,7 @@ VALUES ($1, $2, 1, 0, $3)
 ON CONFLICT (topic, partition) DO UPDATE
     SET epoch = fence.epoch + 1, owner = excluded.owner, claimed_at = NOW()
     WHERE $4::bigint IS NULL OR fence.epoch = $4
-RETURNING epoch, next_offset
+RETURNING epoch, next_offset, emitted_offset
 
 -- advance_partition --
 -- Pass the fence and move the applied position in one: no row, and this worker no longer owns the partition.
@@ -14,6 +14,12 @@ UPDATE command_offsets
 SET next_offset = $5
 WHERE topic = $1 AND partition = $2 AND epoch = $3 AND next_offset = $4
 RETURNING NOW() AS now
+
+-- record_emitted --
+-- Remember how far events were published, while this worker owns the partition.
+UPDATE command_offsets
+SET emitted_offset = $4
+WHERE topic = $1 AND partition = $2 AND epoch = $3
 
 -- load_states --
 -- The states of several assessments.

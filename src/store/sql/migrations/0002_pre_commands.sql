@@ -1,11 +1,13 @@
 -- What one batch of commands needs to have exactly one effect.
 
 -- The fence: the worker whose epoch stands here owns the partition, and everything below next_offset is applied.
+-- Kafka holds how far events were published; emitted_offset lags behind it, and stands in where Kafka let it expire.
 CREATE TABLE command_offsets (
     topic VARCHAR(249) NOT NULL,
     partition INTEGER NOT NULL,
     epoch BIGINT NOT NULL,
     next_offset BIGINT NOT NULL DEFAULT 0,
+    emitted_offset BIGINT NOT NULL DEFAULT 0,
     owner TEXT NOT NULL,
     claimed_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT NOW(),
     PRIMARY KEY (topic, partition)

@@ -1,0 +1,228 @@
+"""The Faust app of a worker: one agent that hands record batches to lanes, and the worker's own web."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import faust
+import structlog
+from aiohttp import web
+
+from ..models.assessment import AssessmentRecord
+from ..settings import Settings
+from ..store.batch import BatchStore
+from ..store.cache import SharedCache, open_redis
+from ..store.postgres import Pools, open_pools
+from ..store.reads import StateReader, StateSource
+from ..store.table import StateTable
+from .batches import BatchConsumer, BatchTransport
+from .commands import PartitionProcessor
+from .crash_points import CrashPoints
+from .lanes import Lanes
+
+log = structlog.get_logger(__name__)
+
+# A worker that cannot end in good order ends all the same: its partitions go to the others.
+_STOP_SECONDS = 20.0
+
+_HEARTBEATS_IN_SESSION = 10
+
+# How long the group waits for a member to hand its partitions back: longer than lanes need to close.
+_REBALANCE_SECONDS = 20.0
+
+# The consumer's own limit on the time between polls would evict a worker whose lanes wait for Postgres.
+_POLL_INTERVAL_SECONDS = 86_400.0
+
+_COMMIT_INTERVAL_SECONDS = 2.0
+
+_FETCH_BYTES = 1024 * 1024
+"""Bytes of each partition that are fetched ahead: with the batches that wait, the bound of a worker's memory."""
+
+
+class Tables:
+    """The RocksDB tables of this worker, opened when a partition is first owned."""
+
+    def __init__(self, settings: Settings) -> None:
+        # The port names the worker among others on the machine: RocksDB lets one process have a table.
+        self._folder = settings.data_dir / f"worker-{settings.worker_port}"
+        self._tables: dict[int, StateTable] = {}
+
+    def open(self, partition: int) -> StateTable:
+        """The table of a partition."""
+        if partition not in self._tables:
+            self._tables[partition] = StateTable(self._folder / f"partition-{partition}")
+        return self._tables[partition]
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for table in self._tables.values():
+            table.close()
+
+
+class WorkerStates:
+    """Reads on a worker: its own partitions from the tables, everything else as every other process does."""
+
+    def __init__(self, tables: Tables, lanes: Lanes, others: StateSource) -> None:
+        self._tables = tables
+        self._lanes = lanes
+        self._others = others
+
+    async def get(self, assessment_id: str, *, min_version: int = 0) -> AssessmentRecord | None:
+        """One assessment, from the table of a partition that this worker owns where it is there.
+
+        Raises:
+            UnavailableError: it is in no table, and neither Redis nor Postgres answers.
+        """
+        for partition, lane in self._lanes.current.items():
+            state = self._tables.open(partition).get(assessment_id) if lane.flowing else None
+            if state is not None and state.version >= min_version:
+                return state
+        return await self._others.get(assessment_id, min_version=min_version)
+
+
+class CommandsApp(faust.App):
+    """A Faust app whose consumer feeds lanes; `build_app` makes one."""
+
+    settings: Settings
+    lanes: Lanes
+    states: WorkerStates
+    pools: Pools
+    shared_cache: SharedCache
+    consumer: BatchConsumer
+    mount_web: Callable[[CommandsApp, web.Application], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._resources = AsyncExitStack()
+
+    @property
+    def commands_topic(self) -> str:
+        """The topic that the lanes read."""
+        return self.settings.commands_topic
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    async def on_first_start(self) -> None:
+        """Open what the lanes need, in the loop that they run in."""
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
+        self.pools = await self._resources.enter_async_context(open_pools(self.settings, application="worker"))
+        redis = await self._resources.enter_async_context(open_redis(self.settings))
+        self.shared_cache = SharedCache(redis, self.settings.topic_prefix)
+        tables = Tables(self.settings)
+        self._resources.callback(tables.close)
+        self.lanes = Lanes(self._processors(tables), self._end_on_bug)
+        self.states = WorkerStates(tables, self.lanes, StateReader(self.pools.read, self.shared_cache))
+
+    def on_webserver_init(self, web_server: Any) -> None:
+        """Add the worker's own routes."""
+        self.mount_web(self, web_server.web_app)
+
+    async def on_stop(self) -> None:
+        """Finish the batches under way before the consumer leaves the group."""
+        asyncio.get_running_loop().call_later(_STOP_SECONDS, _end_process, "it does not stop in good order")
+        if hasattr(self, "lanes"):
+            await self.lanes.close()
+        await super().on_stop()
+
+    async def on_shutdown(self) -> None:
+        """Close what the lanes needed."""
+        await super().on_shutdown()
+        await self._resources.aclose()
+
+    def _processors(self, tables: Tables) -> Callable[[int], PartitionProcessor]:
+        store = BatchStore(self.pools.write)
+        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        crash_points = CrashPoints.from_environment()
+
+        def new_processor(partition: int) -> PartitionProcessor:
+            return PartitionProcessor(
+                self.settings,
+                partition,
+                owner=owner,
+                store=store,
+                cache=self.shared_cache,
+                table=tables.open(partition),
+                crash_points=crash_points,
+            )
+
+        return new_processor
+
+    async def _end_on_bug(self, error: BaseException) -> None:
+        """An error that nobody foresaw ends the process: another worker goes on, or this one after a restart."""
+        asyncio.get_running_loop().call_later(_STOP_SECONDS, _end_process, repr(error))
+        await self.crash(error)
+
+
+def _end_process(why: str) -> None:
+    log.error("the worker is ended", why=why)
+    os._exit(1)
+
+
+class _AsTheyCome(faust.Schema[Any, Any]):
+    """No decoding: the lanes do it, so that what cannot be decoded is not lost."""
+
+    def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
+        """A decoder that passes the message on."""
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001
+            return app.create_event(None, message.value, None, message)
+
+        return decode
+
+
+def build_app(
+    settings: Settings,
+    *,
+    mount_web: Callable[[CommandsApp, web.Application], None],
+    middlewares: Sequence[Any] = (),
+) -> CommandsApp:
+    """The worker's Faust app.
+
+    Args:
+        settings: of this installation.
+        mount_web: adds the routes of the worker's port.
+        middlewares: of the worker's port.
+    """
+    app = CommandsApp(
+        settings.app_id,
+        version=1,
+        broker=[f"kafka://{server}" for server in settings.kafka_bootstrap.split(",")],
+        datadir=settings.data_dir / f"worker-{settings.worker_port}" / "faust",
+        broker_session_timeout=settings.session_timeout,
+        broker_heartbeat_interval=settings.session_timeout / _HEARTBEATS_IN_SESSION,
+        broker_request_timeout=max(30.0, settings.session_timeout + 5),
+        broker_rebalance_timeout=max(_REBALANCE_SECONDS, settings.session_timeout),
+        broker_max_poll_interval=_POLL_INTERVAL_SECONDS,
+        broker_commit_interval=_COMMIT_INTERVAL_SECONDS,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=_FETCH_BYTES,
+        stream_wait_empty=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_host=settings.http_host,
+        web_port=settings.worker_port,
+        web_bind=settings.http_host,
+        web_application_options={"middlewares": list(middlewares)},
+        web_in_thread=False,
+        debug=False,
+    )
+    app.settings = settings
+    app.mount_web = mount_web
+    commands = app.topic(settings.commands_topic, schema=_AsTheyCome())
+
+    @app.agent(commands, name="commands")
+    async def dispatch(stream: Any) -> None:
+        """Hand each record batch to its lane; nothing here can fail, for Faust would lose what it had buffered."""
+        async for event in stream.noack().events():
+            app.lanes.put(event.message.partition, event.value)
+
+    return app

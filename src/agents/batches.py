@@ -1,0 +1,208 @@
+"""The consumer that hands over whole record batches, and only to lanes that want them.
+
+Stock Faust delivers message by message at 80 µs of CPU each; a record batch costs 3 µs a message (docs/adr/0001).
+Every private part of Faust and aiokafka that is used here is pinned in pyproject.toml and checked by
+`tests/contract/test_faust_hooks.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from ..telemetry import PARTITION_LAG
+from .lanes import Lane, RecordBatch
+
+if TYPE_CHECKING:
+    from .app import CommandsApp
+
+log = structlog.get_logger(__name__)
+
+# How long a fetch waits for records: short while a lane is busy, since it cannot join a fetch that is under way.
+_FETCH_SECONDS = 0.2
+_FETCH_SECONDS_WHILE_BUSY = 0.05
+
+# How long to look away while no lane wants records.
+_NOTHING_WANTED_SECONDS = 0.01
+
+# A commit of the consumer group's offset serves lag monitors only: it must not hold up a rebalance.
+_COMMIT_SECONDS = 2.0
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The aiokafka consumer in its thread; unlike stock Faust it survives a broker that is away."""
+
+    async def confirm_membership(self, generation: int) -> bool:
+        """Whether the coordinator still counts this member into the generation, asked now."""
+        coordinator = self._ensure_consumer()._coordinator
+        if coordinator.generation != generation:
+            return False
+        try:
+            return bool(await coordinator._do_heartbeat()) and coordinator.generation == generation
+        except KafkaError as error:
+            log.warning("the group coordinator does not confirm the membership", why=repr(error))
+            return False
+
+    async def rejoin(self) -> None:
+        """Join the group again at the next poll."""
+        self._ensure_consumer()._coordinator.request_rejoin()
+
+    async def seek_to(self, partition: TopicPartition, offset: int) -> None:
+        """Fetch from an offset on; where the partition is gone meanwhile its lane is about to end."""
+        try:
+            self._ensure_consumer().seek(partition, offset)
+        except IllegalStateError as error:
+            log.info("the partition is no longer assigned", partition=partition.partition, why=str(error))
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the group's offsets for lag monitors; stock Faust ends the process when that fails."""
+        assigned = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        try:
+            await asyncio.wait_for(self._ensure_consumer().commit(assigned), _COMMIT_SECONDS)
+        except (KafkaError, TimeoutError) as error:
+            log.info("the consumer group's offsets are committed later", why=repr(error))
+            return False
+        return True
+
+
+class BatchConsumer(driver.Consumer):
+    """Fetches for the lanes, one message to the agent for each record batch."""
+
+    app: CommandsApp
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._applied: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # What lanes ask for.
+
+    async def confirm_membership(self, generation: int) -> bool:
+        """Whether the coordinator still counts this worker into the generation."""
+        thread = cast(ConsumerThread, self._thread)
+        return bool(await thread.call_thread(thread.confirm_membership, generation))
+
+    async def seek_to(self, partition: int, offset: int) -> None:
+        """Fetch a partition from an offset on."""
+        thread = cast(ConsumerThread, self._thread)
+        await thread.call_thread(thread.seek_to, TopicPartition(self.app.commands_topic, partition), offset)
+
+    async def rejoin(self) -> None:
+        """Ask the coordinator for a new generation."""
+        thread = cast(ConsumerThread, self._thread)
+        await thread.call_thread(thread.rejoin)
+
+    # Fetching.
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch for the lanes until the consumer stops."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                wanting = self.app.lanes.wanting if self.flow_active else {}
+                if wanting:
+                    await self._fetch(wanting)
+                else:
+                    await asyncio.sleep(_NOTHING_WANTED_SECONDS)
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    async def _fetch(self, wanting: dict[int, Lane]) -> None:
+        """One fetch, never cancelled; what it brings for a flow that has ended meanwhile is fetched again."""
+        flows = {partition: lane.flow for partition, lane in wanting.items()}
+        partitions = {TP(self.app.commands_topic, partition) for partition in wanting}
+        busy = len(wanting) < len(self.app.lanes.current)
+        timeout = _FETCH_SECONDS_WHILE_BUSY if busy else _FETCH_SECONDS
+        fetched = await self._getmany(active_partitions=partitions, timeout=timeout)
+        for tp, records in fetched.items():
+            lane = self.app.lanes.current.get(tp.partition)
+            if lane is not None and lane.flowing and lane.flow == flows[tp.partition]:
+                await self._hand_over(lane, TP(tp.topic, tp.partition), records)
+            elif lane is not None and lane.flowing:
+                await self.seek_to(tp.partition, lane.fetch_position)
+        if not fetched:
+            await asyncio.sleep(0)
+
+    async def _hand_over(self, lane: Lane, tp: TP, records: Sequence[Any]) -> None:
+        flow, size = lane.flow, self.app.settings.batch_size
+        PARTITION_LAG.labels(tp.partition).set(max(0, (self.highwater(tp) or 0) - lane.fetch_position))
+        for first in range(0, len(records), size):
+            if lane.flow != flow or not lane.flowing:
+                return
+            piece = records[first : first + size]
+            start, lane.fetch_position = lane.fetch_position, piece[-1].offset + 1
+            batch = RecordBatch(flow, start, piece, partial(self._applied.__setitem__, tp, lane.fetch_position))
+            await self.callback(self._batch_message(tp, batch))
+
+    def _batch_message(self, tp: TP, batch: RecordBatch) -> ConsumerMessage:
+        first = batch.records[0]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            first.offset,
+            first.timestamp / 1000,
+            0,
+            None,
+            None,
+            cast(bytes, batch),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    # Rebalancing.
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Begin a lane for each partition."""
+        await super().on_partitions_assigned(assigned, generation_id)
+        partitions = {tp.partition for tp in assigned if tp.topic == self.app.commands_topic}
+        log.info("partitions assigned", partitions=sorted(partitions), generation=generation_id)
+        await self.app.lanes.close()
+        self.app.lanes.open(partitions, generation_id, self)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Stop the flow, then let the lanes finish, then hand the partitions back."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        await self.app.lanes.close()
+        await self.commit()
+        for tp in revoked:
+            PARTITION_LAG.remove(tp.partition)
+        self._applied.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        """Nothing: each lane seeks to the position that Postgres has when it claims its partition."""
+
+    # Offsets of the consumer group, for lag monitors.
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:  # noqa: ARG002
+        return list(self._applied)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._applied.pop(tp, None)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: lanes report a stuck partition themselves."""
+
+
+class BatchTransport(driver.Transport):
+    """The aiokafka transport with this consumer."""
+
+    Consumer = BatchConsumer

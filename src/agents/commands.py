@@ -1,0 +1,308 @@
+"""One partition's commands, exactly once: how a partition is taken over, and the seven steps of a batch.
+
+    1. Decode     records become commands; what is none becomes a dead letter
+    2. Load       the states that the batch touches: from the table, else from Postgres
+    3. Fold       command after command through `decide` and `evolve`
+    4. Commit     one Postgres transaction, behind the fence
+    5. Refresh    the table and Redis; wake and answer those who wait
+    6. Publish    events, rejections, dead letters and the emitted watermark in one Kafka transaction
+    7. Acknowledge
+
+Refresh comes before publish, so that whoever has seen an event reads its state (docs/adr/0003).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import structlog
+
+from ..models.commands import Command, CommandType
+from ..models.errors import UnavailableError
+from ..settings import Settings
+from ..store.batch import BatchStore, BatchTransaction, PartitionClaim
+from ..store.cache import SharedCache, changes_message
+from ..store.postgres import StaleViewError, UnstorableError
+from ..store.replies import reply_message
+from ..store.table import StateTable
+from ..telemetry import BATCH_SIZE, BATCH_STEP_TIME, RESUMED, VERSION_CONFLICTS
+from .crash_points import CrashPoint, CrashPoints
+from .fold import Decoded, Folded, Record, dead_letter, decode, fold
+from .observe import observe_batch
+from .publisher import Publisher
+
+log = structlog.get_logger(__name__)
+
+# Offsets that are read back from the audit trail at once, when a view is caught up or events are published late.
+_CATCH_UP_OFFSETS = 5000
+
+# A table that is further behind is not worth catching up: it starts empty and fills from Postgres as needed.
+_CATCH_UP_LIMIT = 100_000
+
+
+class PartitionProcessor:
+    """Applies the commands of one partition, from the moment it is claimed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        partition: int,
+        *,
+        owner: str,
+        store: BatchStore,
+        cache: SharedCache,
+        table: StateTable,
+        crash_points: CrashPoints,
+    ) -> None:
+        self._settings = settings
+        self._partition = partition
+        self._owner = owner
+        self._store = store
+        self._cache = cache
+        self._table = table
+        self._crash_points = crash_points
+        self._publisher: Publisher | None = None
+        self._claim: PartitionClaim | None = None
+        self._cache_position: int | None = None
+        """Where Redis stands, as far as this worker knows."""
+        self._committed_from = 0
+        """Where the last committed batch began."""
+        self._published = False
+        """Whether everything committed is published."""
+
+    @property
+    def next_offset(self) -> int:
+        """Everything below is applied, published and refreshed."""
+        return self._claimed.next_offset
+
+    async def claim(self) -> None:
+        """Take the partition over: fence the one before, then finish what it left between commit and publish.
+
+        Raises:
+            FencedError: somebody else took the partition since this processor had it.
+            UnavailableError: Postgres or Kafka is away.
+        """
+        await self.release()
+        self._published = False
+        self._publisher = Publisher(self._settings, self._partition, self._crash_points)
+        # The order is the argument: once the producer before is fenced, and the claim before too, neither the
+        # watermark nor the applied position can move any more.
+        await self._publisher.start()
+        epoch = None if self._claim is None else self._claim.epoch
+        self._claim = await self._store.claim(
+            self._settings.commands_topic, self._partition, owner=self._owner, epoch=epoch
+        )
+        self._crash_points.reach(CrashPoint.CLAIMED)
+        await self._catch_up_table()
+        await self._catch_up_cache()
+        await self._resume()
+        self._crash_points.reach(CrashPoint.RESUMED)
+
+    async def release(self) -> None:
+        """Let go of the producer."""
+        if self._publisher is not None:
+            publisher, self._publisher = self._publisher, None
+            await publisher.stop()
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Apply a batch of records; those that are applied already are passed over.
+
+        Raises:
+            FencedError: somebody else owns the partition; nothing was written.
+            UnavailableError: a service is away; claim again, and go on at `next_offset`.
+        """
+        with self._step("decode"):
+            batch = [decode(record) for record in records if record.offset >= self.next_offset]
+        self._crash_points.reach(CrashPoint.DECODED)
+        if batch:
+            await self._apply(batch, records)
+
+    async def maintain(self) -> None:
+        """In a quiet moment: let Redis catch up, and keep the emitted watermark where it does not expire.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        if self._cache_position != self._claimed.next_offset:
+            await self._catch_up_cache()
+        if self._claimed.emitted_offset < self._claimed.next_offset and self._published:
+            self._claim = replace(self._claimed, emitted_offset=self._claimed.next_offset)
+            await self._store.record_emitted(self._claim)
+
+    async def _apply(self, batch: Sequence[Decoded], records: Sequence[Record]) -> None:
+        """Steps 2 to 6; where Postgres refuses a value, each half on its own, down to the record that is at fault."""
+        try:
+            folded = await self._commit(batch)
+        except UnstorableError as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                await self._apply(batch[:half], records)
+                await self._apply(batch[half:], records)
+                return
+            batch = [_unstorable(batch[0], records, error)]
+            folded = await self._commit(batch)
+        end = batch[-1].offset + 1
+        await self._refresh(folded, end)
+        with self._step("publish"):
+            await self._publish(folded, end)
+        observe_batch(batch, folded)
+
+    async def _commit(self, batch: Sequence[Decoded]) -> Folded:
+        """Steps 2 to 4, again from Postgres' own rows where a view was stale."""
+        end = batch[-1].offset + 1
+        fresh = False
+        while True:
+            try:
+                with self._step("commit"):
+                    async with self._store.transaction(self._claimed, next_offset=end) as transaction:
+                        self._crash_points.reach(CrashPoint.FENCED)
+                        folded = await self._decide(transaction, batch, fresh=fresh)
+                        self._crash_points.reach(CrashPoint.FOLDED)
+                        await transaction.write(folded.changes)
+                        self._crash_points.reach(CrashPoint.WRITTEN)
+            except StaleViewError as error:
+                VERSION_CONFLICTS.inc()
+                log.warning("the batch is decided again: a view was stale", partition=self._partition, why=str(error))
+                fresh = True
+            else:
+                break
+        self._published = False
+        self._committed_from = self._claimed.next_offset
+        self._claim = replace(self._claimed, next_offset=end)
+        self._crash_points.reach(CrashPoint.COMMITTED)
+        BATCH_SIZE.observe(len(batch))
+        return folded
+
+    async def _decide(self, transaction: BatchTransaction, batch: Sequence[Decoded], *, fresh: bool) -> Folded:
+        """Load and fold; a refusal is final only when it was decided on Postgres' own row."""
+        headers = [header for decoded in batch if (header := decoded.header)]
+        touched = {decoded.item.header.assessment_id for decoded in batch if isinstance(decoded.item, Command)}
+        known = await transaction.known({header.id for header in headers}) if headers else {}
+        states = {} if fresh else self._table.bulk_get(touched)
+        if missing := touched - states.keys() - (set() if fresh else _created(batch)):
+            states |= await transaction.load(missing)
+        self._crash_points.reach(CrashPoint.LOADED)
+        folded = fold(batch, states, known, transaction.now)
+        if not fresh and folded.refused_ids:
+            truth = await transaction.load(folded.refused_ids)
+            stale = [key for key in folded.refused_ids if states.get(key) != truth.get(key)]
+            if stale:
+                raise StaleViewError(f"a refusal was decided on an old version of {stale[0]}")
+        return folded
+
+    async def _refresh(self, folded: Folded, end: int) -> None:
+        """Step 5: bring the table and Redis up to the commit, wake waiters, and answer."""
+        with self._step("refresh"):
+            after = folded.changes.after
+            values = {key: state.to_json() for key, state in after.items()}
+            self._table.apply(values, position=end)
+            self._crash_points.reach(CrashPoint.TABLE_WRITTEN)
+            messages = [reply_message(header, outcome) for header, outcome in folded.replies]
+            if after:
+                messages.append(changes_message(after.values()))
+            states = {key: (state.version, values[key]) for key, state in after.items()}
+            try:
+                self._cache_position = await self._cache.reflect(
+                    self._partition, start=self._committed_from, end=end, states=states, messages=messages
+                )
+            except UnavailableError:
+                self._cache_position = None
+        if self._cache_position not in (None, end):
+            await self._catch_up_cache()
+        self._crash_points.reach(CrashPoint.REFRESHED)
+
+    async def _publish(self, folded: Folded, end: int) -> None:
+        """Step 6."""
+        await self._publishing.publish(folded.changes.outbox(), end)
+        self._published = True
+        self._crash_points.reach(CrashPoint.PUBLISHED)
+
+    async def _resume(self) -> None:
+        """Publish what was committed but not published, before anything new."""
+        claim = self._claimed
+        position = max(await self._publishing.watermark() or 0, claim.emitted_offset)
+        for end in _steps(position, claim.next_offset):
+            await self._publishing.publish(await self._store.outbox(self._partition, position, end), end)
+            RESUMED.inc(end - position)
+            position = end
+        self._published = True
+
+    async def _catch_up_table(self) -> None:
+        """Bring the table to the claimed position, or start it empty."""
+        position, end = self._table.position, self._claimed.next_offset
+        if position is None or position > end or end - position > _CATCH_UP_LIMIT:
+            self._table.clear()
+            self._table.apply({}, position=end)
+            return
+        for step in _steps(position, end):
+            changed = await self._store.changed_since(self._partition, position, step)
+            self._table.apply({key: state.to_json() for key, state in changed.items()}, position=step)
+            position = step
+
+    async def _catch_up_cache(self) -> None:
+        """Bring Redis to the claimed position, from wherever it is; while it is away, nothing."""
+        end = self._claimed.next_offset
+        try:
+            position = await self._cache.reflect(self._partition, start=end, end=end, states={})
+            if position > end:
+                await self._cache.forget_position(self._partition)
+            for step in _steps(position, end):
+                changed = await self._store.changed_since(self._partition, position, step)
+                states = {key: (state.version, state.to_json()) for key, state in changed.items()}
+                await self._cache.reflect(
+                    self._partition,
+                    start=position,
+                    end=step,
+                    states=states,
+                    messages=[changes_message(changed.values())],
+                )
+                position = step
+            self._cache_position = end
+        except UnavailableError as error:
+            self._cache_position = None
+            log.debug("Redis is not caught up", partition=self._partition, why=str(error))
+
+    @property
+    def _claimed(self) -> PartitionClaim:
+        if self._claim is None:
+            raise RuntimeError(f"partition {self._partition} is used before it is claimed")
+        return self._claim
+
+    @property
+    def _publishing(self) -> Publisher:
+        if self._publisher is None:
+            raise RuntimeError(f"partition {self._partition} is used before it is claimed")
+        return self._publisher
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            BATCH_STEP_TIME.labels(name).observe(time.perf_counter() - started)
+
+
+def _steps(position: int, end: int) -> Iterator[int]:
+    """The ends of the pieces from `position` to `end`."""
+    while position < end:
+        position = min(position + _CATCH_UP_OFFSETS, end)
+        yield position
+
+
+def _created(batch: Sequence[Decoded]) -> set[str]:
+    """The assessments whose first command in the batch creates them: Postgres will tell if one exists already."""
+    first: dict[str, CommandType] = {}
+    for decoded in batch:
+        if isinstance(decoded.item, Command):
+            first.setdefault(decoded.item.header.assessment_id, decoded.item.header.type)
+    return {key for key, kind in first.items() if kind is CommandType.CREATE}
+
+
+def _unstorable(decoded: Decoded, records: Sequence[Record], error: UnstorableError) -> Decoded:
+    """A record that Postgres refuses for a reason that no rule of ours foresaw."""
+    record = next(record for record in records if record.offset == decoded.offset)
+    return replace(decoded, item=dead_letter(record, f"Postgres refuses it: {error}"))

@@ -1,0 +1,148 @@
+"""Steps 1 and 3 of a batch: records become commands, and commands become changes; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from ..models.assessment import AssessmentRecord
+from ..models.commands import Command, CommandHeader
+from ..models.envelope import RefusedCommand, decode_command
+from ..models.errors import NotACommandError, Rejection
+from ..models.machine import decide, evolve
+from ..store.batch import Accepted, BatchChanges, DeadLetter, Refused
+
+
+class Record(Protocol):
+    """A Kafka record, as aiokafka hands it over."""
+
+    offset: int
+    timestamp: int
+    """Milliseconds since 1970."""
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One record of a batch and what it turned out to be."""
+
+    offset: int
+    timestamp: int
+    item: Command | RefusedCommand | DeadLetter
+
+    @property
+    def header(self) -> CommandHeader | None:
+        """The command's attributes, where it is a command."""
+        return None if isinstance(self.item, DeadLetter) else self.item.header
+
+
+def decode(record: Record) -> Decoded:
+    """Read a record; whatever is wrong with it, nothing is raised."""
+    try:
+        return Decoded(record.offset, record.timestamp, decode_command(record.key, record.value, record.headers))
+    except NotACommandError as error:
+        return Decoded(record.offset, record.timestamp, dead_letter(record, str(error)))
+    except Exception as error:
+        return Decoded(record.offset, record.timestamp, dead_letter(record, f"it cannot be decoded: {error!r}"))
+
+
+def dead_letter(record: Record, reason: str) -> DeadLetter:
+    """The record with its bytes, and why it is not a command."""
+    return DeadLetter(
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        headers=list(record.headers),
+        reason=_printable(reason),
+    )
+
+
+def _printable(reason: str) -> str:
+    return reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(slots=True)
+class Folded:
+    """What a batch comes to."""
+
+    changes: BatchChanges = field(default_factory=BatchChanges)
+    replies: list[tuple[CommandHeader, bytes | Rejection | None]] = field(default_factory=list)
+    """What those who wait are told: the state as JSON, the refusal, or nothing for a duplicate."""
+    refused_ids: set[str] = field(default_factory=set)
+    """The assessments that a refusal was decided on."""
+    duplicates: int = 0
+
+
+def fold(
+    batch: Sequence[Decoded],
+    states: Mapping[str, AssessmentRecord],
+    known: Mapping[str, bytes],
+    now: datetime,
+) -> Folded:
+    """Judge a batch command after command, each on what the ones before it left.
+
+    Args:
+        batch: in the order of the partition.
+        states: of all assessments that the batch names and that exist.
+        known: the command ids that have an outcome already, with their fingerprints.
+        now: the time of the batch.
+    """
+    folding = _Folding(dict(states), dict(known), now)
+    for decoded in batch:
+        folding.add(decoded)
+    return folding.result
+
+
+class _Folding:
+    def __init__(self, states: dict[str, AssessmentRecord], known: dict[str, bytes], now: datetime) -> None:
+        self.result = Folded()
+        self._states = states
+        self._known = known
+        self._now = now
+
+    def add(self, decoded: Decoded) -> None:
+        item, offset = decoded.item, decoded.offset
+        if isinstance(item, DeadLetter):
+            self.result.changes.dead_letters.append(item)
+        elif item.header.id in self._known:
+            self._repeat(item.header, offset)
+        elif isinstance(item, RefusedCommand):
+            self._refuse(item.header, item.rejection, offset)
+        else:
+            self._judge(item, offset)
+
+    def _repeat(self, header: CommandHeader, offset: int) -> None:
+        self.result.duplicates += 1
+        if self._known[header.id] in (b"", header.fingerprint):
+            if header.reply_to:
+                self.result.replies.append((header, None))
+        else:
+            self._refuse(header, Rejection.idempotency_mismatch(header.id), offset)
+
+    def _refuse(self, header: CommandHeader, rejection: Rejection, offset: int) -> None:
+        self._known.setdefault(header.id, header.fingerprint)
+        refused = Refused(header=header, rejection=rejection, at=self._now, offset=offset)
+        self.result.changes.refused.append(refused)
+        if header.reply_to:
+            self.result.replies.append((header, rejection))
+
+    def _judge(self, command: Command, offset: int) -> None:
+        header, key = command.header, command.header.assessment_id
+        before = self._states.get(key)
+        decision = decide(before, command, self._now)
+        if isinstance(decision, Rejection):
+            self.result.refused_ids.add(key)
+            self._refuse(header, decision, offset)
+            return
+        self._known[header.id] = header.fingerprint
+        after = self._states[key] = evolve(before, decision)
+        changes = self.result.changes
+        changes.before.setdefault(key, 0 if before is None else before.version)
+        changes.after[key] = after
+        changes.accepted.append(Accepted(event=decision, value=decision.to_json(), header=header, offset=offset))
+        if header.reply_to:
+            self.result.replies.append((header, after.to_json()))

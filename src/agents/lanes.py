@@ -1,0 +1,265 @@
+"""Lanes: one task for each owned partition, which takes that partition's record batches in order.
+
+A lane lives as long as one generation of the consumer group gives this worker the partition. It claims the partition,
+lets the consumer fetch from the claimed position, and applies batches. Whatever goes wrong, it does the same again:
+claim, seek, apply; so there is one way back, and it is walked at every start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from ..models.errors import UnavailableError
+from ..store.batch import FencedError
+from ..telemetry import ERRORS, FENCE_LOSSES, OWNED_PARTITIONS, RETRIES
+from .fold import Record
+
+log = structlog.get_logger(__name__)
+
+# Fetched batches that wait for the one under way: enough that a lane never waits for the consumer, and no more.
+_MOST_WAITING = 2
+
+# A batch takes well under a second; a lane that has not ended by then is stuck on a service and is cut off.
+_CLOSE_SECONDS = 5.0
+
+# How often an idle lane looks after what can wait.
+_IDLE_SECONDS = 1.0
+
+_flows = itertools.count(1)
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Processor(Protocol):
+    """What a lane needs of a partition."""
+
+    @property
+    def next_offset(self) -> int:
+        """Where to go on."""
+
+    async def claim(self) -> None:
+        """Take the partition."""
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Apply a batch."""
+
+    async def maintain(self) -> None:
+        """Look after what can wait."""
+
+    async def release(self) -> None:
+        """Let go."""
+
+
+class Membership(Protocol):
+    """What a lane needs of the consumer."""
+
+    async def confirm_membership(self, generation: int) -> bool:
+        """Whether the coordinator still counts this worker into the generation."""
+
+    async def seek_to(self, partition: int, offset: int) -> None:
+        """Fetch from this offset on."""
+
+    async def rejoin(self) -> None:
+        """Ask the coordinator for a new generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Records of one partition, as the consumer fetched them."""
+
+    flow: int
+    """The lane's flow that they were fetched for; another flow begins after every seek."""
+    start: int
+    """Where the lane's flow stood before these records: nothing between was skipped."""
+    records: Sequence[Record]
+    acknowledge: Callable[[], Any] = lambda: None
+
+
+class Lane:
+    """One partition in one generation."""
+
+    def __init__(self, partition: int, generation: int, processor: Processor, membership: Membership) -> None:
+        self.partition = partition
+        self.generation = generation
+        self.flow = 0
+        """Another one after every seek: what was fetched before it is void."""
+        self.fetch_position = 0
+        """The offset that the consumer fetches next for this flow."""
+        self.flowing = False
+        self._processor = processor
+        self._membership = membership
+        self._waiting: asyncio.Queue[RecordBatch] = asyncio.Queue()
+        self._ending = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def wants_records(self) -> bool:
+        """Whether the consumer should fetch for it."""
+        return self.flowing and self._waiting.qsize() < _MOST_WAITING
+
+    def start(self, on_bug: Callable[[BaseException], Awaitable[None]]) -> None:
+        """Begin; an error that nobody foresaw goes to `on_bug`."""
+        self._task = asyncio.create_task(self._guard(on_bug), name=f"lane {self.partition}")
+
+    def put(self, batch: RecordBatch) -> None:
+        """Take a fetched batch; one of an earlier flow is void, since the seek after it fetches it again."""
+        if self.flowing and batch.flow == self.flow:
+            self._waiting.put_nowait(batch)
+
+    async def close(self) -> None:
+        """Finish the batch under way and end; after a few seconds, end anyhow: whoever takes over resumes."""
+        self.flowing = False
+        self._ending.set()
+        if self._task is None:
+            return
+        done, _ = await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+        if not done:
+            log.warning("the lane is cut off in the middle of a batch", partition=self.partition)
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+
+    async def _guard(self, on_bug: Callable[[BaseException], Awaitable[None]]) -> None:
+        try:
+            await self._run()
+        except Exception as error:
+            ERRORS.labels("lane_bug").inc()
+            log.exception("the lane met an error that nobody foresaw", partition=self.partition)
+            await on_bug(error)
+        finally:
+            self.flowing = False
+            await self._processor.release()
+
+    async def _run(self) -> None:
+        pauses = _pauses()
+        while not self._ending.is_set():
+            try:
+                if await self._claim():
+                    OWNED_PARTITIONS.inc()
+                    pauses = _pauses()
+                    try:
+                        await self._apply_batches()
+                    finally:
+                        OWNED_PARTITIONS.dec()
+            except FencedError as error:
+                FENCE_LOSSES.inc()
+                log.warning("the partition belongs to another worker now", partition=self.partition, why=str(error))
+                self.flowing = False
+                await self._membership.rejoin()
+                return
+            except UnavailableError as error:
+                RETRIES.labels(error.service).inc()
+                log.warning("the batch is tried again", partition=self.partition, why=str(error))
+            self.flowing = False
+            await self._pause(next(pauses))
+
+    async def _claim(self) -> bool:
+        """Take the partition and let records flow from its position on."""
+        if not await self._membership.confirm_membership(self.generation):
+            return False
+        await self._processor.claim()
+        await self._rewind()
+        return True
+
+    async def _rewind(self) -> None:
+        """Void what was fetched, and fetch from the applied position on."""
+        self.flowing = False
+        self.flow = next(_flows)
+        self._waiting = asyncio.Queue()
+        self.fetch_position = self._processor.next_offset
+        await self._membership.seek_to(self.partition, self.fetch_position)
+        self.flowing = not self._ending.is_set()
+
+    async def _apply_batches(self) -> None:
+        while not self._ending.is_set():
+            batch = await self._next_batch()
+            if batch is None:
+                await self._processor.maintain()
+            elif batch.start > self._processor.next_offset:
+                ERRORS.labels("skipped_batch").inc()
+                log.error("a batch was skipped: fetching it again", partition=self.partition, start=batch.start)
+                await self._rewind()
+            else:
+                await self._processor.apply(batch.records)
+                batch.acknowledge()
+
+    async def _next_batch(self) -> RecordBatch | None:
+        """The next batch, or nothing where none comes for a moment or the lane is ending."""
+        getting = asyncio.ensure_future(self._waiting.get())
+        ending = asyncio.ensure_future(self._ending.wait())
+        try:
+            await asyncio.wait({getting, ending}, timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            if not getting.done():
+                getting.cancel()
+        return getting.result() if getting.done() and not getting.cancelled() else None
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._ending.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _pauses() -> Iterator[float]:
+    """Growing pauses with jitter, so that the lanes of all workers do not knock in step."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+class Lanes:
+    """The lanes of this worker."""
+
+    def __init__(
+        self, new_processor: Callable[[int], Processor], on_bug: Callable[[BaseException], Awaitable[None]]
+    ) -> None:
+        self._new_processor = new_processor
+        self._on_bug = on_bug
+        self._lanes: dict[int, Lane] = {}
+        self.settled = False
+        """Whether the group has given this worker its partitions, be they none."""
+
+    @property
+    def current(self) -> dict[int, Lane]:
+        """The lane of each partition that this worker has been given."""
+        return self._lanes
+
+    @property
+    def wanting(self) -> dict[int, Lane]:
+        """The lanes that the consumer should fetch for."""
+        return {partition: lane for partition, lane in self._lanes.items() if lane.wants_records}
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition that was given is claimed."""
+        return self.settled and all(lane.flowing for lane in self._lanes.values())
+
+    def open(self, partitions: Collection[int], generation: int, membership: Membership) -> None:
+        """Begin a lane for each partition."""
+        for partition in partitions:
+            lane = Lane(partition, generation, self._new_processor(partition), membership)
+            self._lanes[partition] = lane
+            lane.start(self._on_bug)
+        self.settled = True
+
+    async def close(self) -> None:
+        """End all lanes, side by side."""
+        lanes, self._lanes = self._lanes, {}
+        self.settled = False
+        await asyncio.gather(*(lane.close() for lane in lanes.values()))
+
+    def put(self, partition: int, batch: RecordBatch) -> None:
+        """Hand a batch to its lane, if there still is one."""
+        lane = self._lanes.get(partition)
+        if lane is not None:
+            lane.put(batch)

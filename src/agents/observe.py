@@ -1,0 +1,47 @@
+"""What a committed batch tells Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ..models.assessment import AssessmentState
+from ..telemetry import (
+    CANCELLED_ASSESSMENTS,
+    COMMANDS,
+    COMPLETED_ASSESSMENTS,
+    DEAD_LETTERS,
+    DUPLICATES,
+    FAILED_ASSESSMENTS,
+    PROCESSING_TIME,
+    QUEUE_WAIT_TIME,
+    TOTAL_ASSESSMENTS,
+)
+from .fold import Decoded, Folded
+
+_ENDED = {
+    AssessmentState.COMPLETED: COMPLETED_ASSESSMENTS,
+    AssessmentState.FAILED: FAILED_ASSESSMENTS,
+    AssessmentState.CANCELLED: CANCELLED_ASSESSMENTS,
+}
+
+
+def observe_batch(batch: Sequence[Decoded], folded: Folded) -> None:
+    """Count once what a batch did; a batch that is published by whoever takes over is not counted."""
+    now = time.time()
+    for decoded in batch:
+        QUEUE_WAIT_TIME.observe(max(0.0, now - decoded.timestamp / 1000))
+    for accepted in folded.changes.accepted:
+        event = accepted.event
+        COMMANDS.labels(accepted.header.type, "accepted").inc()
+        if event.previous_state is None:
+            TOTAL_ASSESSMENTS.inc()
+        elif event.state in _ENDED and event.state is not event.previous_state:
+            _ENDED[event.state].inc()
+            duration = folded.changes.after[event.assessment_id].duration
+            if duration is not None:
+                PROCESSING_TIME.observe(duration / 1000)
+    for refused in folded.changes.refused:
+        COMMANDS.labels(refused.header.type, "refused").inc()
+    DUPLICATES.inc(folded.duplicates)
+    DEAD_LETTERS.inc(len(folded.changes.dead_letters))

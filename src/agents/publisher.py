@@ -1,0 +1,190 @@
+"""Step 6 of a batch: events, rejections, dead letters and the emitted watermark in one Kafka transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import orjson
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from ..models.envelope import binary_headers, event_headers
+from ..models.errors import UnavailableError
+from ..settings import Settings
+from ..store.batch import DeadLetter, FencedError, Outbox, Refused
+from .crash_points import CrashPoint, CrashPoints
+
+# A broker that restarts is back within this time or the transaction is begun anew by another producer.
+_TIMEOUT_SECONDS = 20.0
+
+_STOP_SECONDS = 2.0
+
+# aiokafka speaks Produce v8, which Kafka 4 answers with spurious NotEnoughReplicas now and then (KAFKA-15459): the
+# stock pause of 100 ms would be the longest part of a batch.
+_RETRY_BACKOFF_MILLISECONDS = 10
+
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+"""The largest record on the topics: a command of the largest size, whatever its JSON grows to."""
+
+_SEND_BATCH_BYTES = 512 * 1024
+
+KafkaRecord = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+"""Key, value and headers."""
+
+
+@contextmanager
+def kafka_errors() -> Iterator[None]:
+    """Translate driver errors.
+
+    Raises:
+        FencedError: another worker publishes for this partition now.
+        UnavailableError: Kafka is away.
+    """
+    try:
+        yield
+    except ProducerFenced as error:
+        raise FencedError("another worker publishes for this partition") from error
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise UnavailableError(f"Kafka does not answer: {error!r}") from error
+
+
+class Publisher:
+    """The transactional producer of one command partition."""
+
+    def __init__(self, settings: Settings, partition: int, crash_points: CrashPoints) -> None:
+        self._settings = settings
+        self._partition = partition
+        self._commands = TopicPartition(settings.commands_topic, partition)
+        self._crash_points = crash_points
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka_bootstrap,
+            client_id=f"{settings.app_id}-{partition}",
+            transactional_id=f"{settings.commands_topic}-{partition}",
+            acks="all",
+            linger_ms=0,
+            max_batch_size=_SEND_BATCH_BYTES,
+            max_request_size=MAX_RECORD_BYTES,
+            retry_backoff_ms=_RETRY_BACKOFF_MILLISECONDS,
+        )
+
+    async def start(self) -> None:
+        """Fence every producer of this partition before, and end what it had under way.
+
+        Raises:
+            UnavailableError: Kafka is away.
+        """
+        with kafka_errors():
+            await asyncio.wait_for(self._producer.start(), _TIMEOUT_SECONDS)
+
+    async def watermark(self) -> int | None:
+        """The emitted watermark: below it every offset's events are published; to be asked after `start` only.
+
+        Raises:
+            UnavailableError: Kafka is away.
+        """
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_bootstrap)
+        with kafka_errors():
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                try:
+                    await admin.start()
+                    found = await admin.list_consumer_group_offsets(
+                        self._settings.emitted_group, partitions=[self._commands]
+                    )
+                finally:
+                    await admin.close()
+        # A coordinator that is still loading leaves the partition out: that is not the same as no watermark.
+        if self._commands not in found:
+            raise UnavailableError(f"Kafka does not tell the emitted watermark of partition {self._partition} yet")
+        offset = found[self._commands].offset
+        return None if offset < 0 else offset
+
+    async def publish(self, outbox: Outbox, position: int) -> None:
+        """Publish in one transaction, and move the emitted watermark to `position` with it.
+
+        Raises:
+            FencedError: another worker publishes for this partition now; nothing became visible.
+            UnavailableError: Kafka is away; whether it became visible is told by the watermark of the next producer.
+        """
+        with kafka_errors():
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await self._producer.begin_transaction()
+                await self._send_all(outbox)
+                offsets = {self._commands: OffsetAndMetadata(position, "")}
+                await self._producer.send_offsets_to_transaction(offsets, self._settings.emitted_group)
+                self._crash_points.reach(CrashPoint.SENT)
+                await self._producer.commit_transaction()
+
+    async def stop(self) -> None:
+        """Let go of the producer, in whichever state it is."""
+        stopping = asyncio.ensure_future(self._producer.stop())
+        done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+        if not done:
+            stopping.cancel()
+            await self._producer.client.close()
+
+    async def _send_all(self, outbox: Outbox) -> None:
+        settings = self._settings
+        events: list[KafkaRecord] = [
+            (event.assessment_id.encode(), value, event_headers(event, traceparent))
+            for event, value, traceparent in outbox.events
+        ]
+        pending = [
+            *await self._send(settings.events_topic, self._partition, events),
+            *await self._send(settings.rejections_topic, self._partition, map(_rejection, outbox.rejections)),
+            *await self._send(settings.dead_letters_topic, 0, map(self._dead_letter, outbox.dead_letters)),
+        ]
+        await asyncio.gather(*pending)
+
+    async def _send(
+        self, topic: str, partition: int, records: Iterator[KafkaRecord] | Sequence[KafkaRecord]
+    ) -> list[asyncio.Future[object]]:
+        """Hand records over in whole batches: a future for each record costs more than the record."""
+        pending: list[asyncio.Future[object]] = []
+        batch = None
+        for key, value, headers in records:
+            arguments = {"timestamp": None, "key": key, "value": value, "headers": headers}
+            if batch is None or batch.append(**arguments) is None:
+                if batch is not None:
+                    pending.append(await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                batch.append(**arguments)
+        if batch is not None:
+            pending.append(await self._producer.send_batch(batch, topic, partition=partition))
+        return pending
+
+    def _dead_letter(self, letter: DeadLetter) -> KafkaRecord:
+        told = {
+            "topic": self._settings.commands_topic,
+            "partition": self._partition,
+            "offset": letter.offset,
+            "reason": letter.reason,
+        }
+        # The headers as they came, null values as empty ones: aiokafka can write no null.
+        headers = [(name, value or b"") for name, value in letter.headers]
+        return letter.key, letter.value, headers + [(name, str(value).encode()) for name, value in told.items()]
+
+
+def _rejection(refused: Refused) -> KafkaRecord:
+    header, rejection = refused.header, refused.rejection
+    value = {
+        "commandId": header.id,
+        "type": header.type,
+        "assessmentId": header.assessment_id,
+        "code": rejection.code,
+        "message": rejection.message,
+        "details": rejection.details,
+        "userId": header.user_id,
+        "rejectedAt": refused.at,
+    }
+    headers = binary_headers(
+        event_id=f"{header.id}:rejected",
+        event_type="assessment.rejected",
+        subject=header.assessment_id,
+        time=refused.at.isoformat(),
+        traceparent=header.traceparent,
+    )
+    return header.assessment_id.encode(), orjson.dumps(value), headers

@@ -138,7 +138,6 @@ class BatchConsumer(driver.Consumer):
 
     async def _hand_over(self, lane: Lane, tp: TP, records: Sequence[Any]) -> None:
         flow, size = lane.flow, self.app.settings.batch_size
-        PARTITION_LAG.labels(tp.partition).set(max(0, (self.highwater(tp) or 0) - lane.fetch_position))
         for first in range(0, len(records), size):
             if lane.flow != flow or not lane.flowing:
                 return
@@ -174,6 +173,8 @@ class BatchConsumer(driver.Consumer):
         log.info("partitions assigned", partitions=sorted(partitions), generation=generation_id)
         await self.app.lanes.close()
         self.app.lanes.open(partitions, generation_id, self)
+        for partition in partitions:
+            PARTITION_LAG.labels(partition).set_function(partial(self._lag, partition))
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Stop the flow, then let the lanes finish, then hand the partitions back."""
@@ -182,10 +183,15 @@ class BatchConsumer(driver.Consumer):
         self.app.flow_control.clear()
         await self.app.lanes.close()
         await self.commit()
-        for tp in revoked:
-            PARTITION_LAG.remove(tp.partition)
+        PARTITION_LAG.clear()
         self._applied.clear()
         await super().on_partitions_revoked(revoked)
+
+    def _lag(self, partition: int) -> int:
+        """Commands on the topic that are not applied yet, as far as the last fetch told."""
+        lane = self.app.lanes.current.get(partition)
+        end = self.highwater(TP(self.app.commands_topic, partition))
+        return 0 if lane is None or end is None else max(0, end - lane.applied_position)
 
     async def perform_seek(self) -> None:
         """Nothing: each lane seeks to the position that Postgres has when it claims its partition."""

@@ -93,6 +93,8 @@ class Lane:
         """Another one after every seek: what was fetched before it is void."""
         self.fetch_position = 0
         """The offset that the consumer fetches next for this flow."""
+        self.applied_position = 0
+        """The offset below which every command is applied, as far as this lane knows."""
         self.flowing = False
         self._processor = processor
         self._membership = membership
@@ -173,7 +175,7 @@ class Lane:
         self.flowing = False
         self.flow = next(_flows)
         self._waiting = asyncio.Queue()
-        self.fetch_position = self._processor.next_offset
+        self.fetch_position = self.applied_position = self._processor.next_offset
         await self._membership.seek_to(self.partition, self.fetch_position)
         self.flowing = not self._ending.is_set()
 
@@ -188,6 +190,7 @@ class Lane:
                 await self._rewind()
             else:
                 await self._processor.apply(batch.records)
+                self.applied_position = self._processor.next_offset
                 batch.acknowledge()
 
     async def _next_batch(self) -> RecordBatch | None:

@@ -181,6 +181,8 @@ def _storable(header: CommandHeader, value: bytes, data: Any) -> Rejection | Non
     if len(header.assessment_id) > MAX_ID_LENGTH:
         length = len(header.assessment_id)
         return Rejection.invalid(f"the assessment id has {length} characters; the limit is {MAX_ID_LENGTH}")
+    if header.user_id is not None and len(header.user_id) > MAX_ID_LENGTH:
+        return Rejection.invalid(f"the userid has {len(header.user_id)} characters; the limit is {MAX_ID_LENGTH}")
     if not isinstance(data, dict):
         return Rejection.invalid("the data has to be a JSON object")
     brackets = value.count(b"{") + value.count(b"[")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .assessment import AssessmentRecord, AssessmentState
@@ -18,6 +18,9 @@ from .events import (
     Retried,
     Started,
 )
+
+# Events of one assessment have times that grow: a row whose time did not change was changed by somebody else.
+_TICK = timedelta(microseconds=1)
 
 _PENDING, _PROCESSING = AssessmentState.PENDING, AssessmentState.PROCESSING
 _COMPLETED, _FAILED, _CANCELLED = AssessmentState.COMPLETED, AssessmentState.FAILED, AssessmentState.CANCELLED
@@ -53,7 +56,7 @@ def decide(record: AssessmentRecord | None, command: Command, now: datetime) -> 
     Args:
         record: the state, or nothing where the id is unknown.
         command: valid in itself.
-        now: the time of the decision; an event is never dated before the last one.
+        now: the time of the decision; every event is later than the last one of its assessment.
     """
     header = command.header
     if isinstance(command.data, Create):
@@ -66,7 +69,7 @@ def decide(record: AssessmentRecord | None, command: Command, now: datetime) -> 
     if record.state not in transition.sources:
         allowed = allowed_from(record.state)
         return Rejection.transition(header.assessment_id, record.state, transition.target, allowed)
-    return _change(record, command, transition.target, max(now, record.updated_at))
+    return _change(record, command, transition.target, max(now, record.updated_at + _TICK))
 
 
 def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent | Rejection:

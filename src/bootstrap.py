@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
 import faust
-from aiohttp import web
+import structlog
+from aiohttp import web as aiohttp_web
 
 from .agents.app import CommandsApp, build_app
-from .agents.topics import create_topics
+from .agents.topics import create_topics, topics_exist
+from .models.errors import UnavailableError
 from .settings import Settings
+from .store.migrate import is_migrated
 from .store.migrate import migrate as migrate_database
 from .telemetry import watch_process
+from .web.app import serve
+from .web.auth import Authenticator
+from .web.health import Health, Metrics, standard_checks
+from .web.kafka_probe import KafkaProbe
+from .web.worker_routes import add_worker_routes
+
+log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 1.0
 
 
 async def migrate(settings: Settings) -> list[str]:
@@ -24,9 +40,21 @@ async def migrate(settings: Settings) -> list[str]:
     return [f"applied migration {name}" for name in migrations] + [f"created topic {name}" for name in topics]
 
 
+def run_web(settings: Settings) -> int:
+    """Run the HTTP API until it is told to stop, and say how it ended: 0 in good order.
+
+    Raises:
+        SettingsError: a setting is missing, or the port is taken.
+    """
+    watch_process()
+    asyncio.run(serve(settings))
+    return 0
+
+
 def run_worker(settings: Settings) -> int:
     """Run a worker until it is told to stop, and say how it ended: 0 in good order."""
     watch_process()
+    asyncio.run(_services_are_there(settings))
     app = build_app(settings, mount_web=_mount_worker_web)
     worker = faust.Worker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)
     try:
@@ -36,5 +64,46 @@ def run_worker(settings: Settings) -> int:
     return 0
 
 
-def _mount_worker_web(app: CommandsApp, worker_web: web.Application) -> None:
-    """The routes of the worker's own port."""
+async def _services_are_there(settings: Settings) -> None:
+    """Wait for Postgres with its schema and for Kafka with its topics: Faust does not start without them."""
+    told = ""
+    while True:
+        try:
+            missing = await _missing(settings)
+        except UnavailableError as error:
+            missing = str(error)
+        if not missing:
+            return
+        if missing != told:
+            log.warning("the worker waits", why=missing)
+            told = missing
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _missing(settings: Settings) -> str:
+    """What a worker cannot start without, or nothing."""
+    if await is_migrated(settings.database_url) and await topics_exist(settings):
+        return ""
+    return "the schema or the topics are missing: run assessmentstore migrate"
+
+
+def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> None:
+    """The routes of the worker's own port, with one check more than the web has."""
+    settings, kafka = app.settings, KafkaProbe(app.settings)
+
+    async def close(_: aiohttp_web.Application) -> None:
+        await kafka.close()
+
+    async def partitions() -> Mapping[str, Any]:
+        owned = sorted(partition for partition, lane in app.lanes.current.items() if lane.flowing)
+        return {"owned": owned} if app.lanes.ready else {"owned": owned, "status": "unhealthy"}
+
+    worker_web.on_cleanup.append(close)
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
+    add_worker_routes(
+        worker_web,
+        source=app.states,
+        authenticator=Authenticator(secret) if secret else None,
+        health=Health(standard_checks(app.pools.read, app.shared_cache, kafka) | {"partitions": partitions}),
+        metrics=Metrics(app.pools),
+    )

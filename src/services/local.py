@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
+from tempfile import TemporaryDirectory
 from typing import ClassVar, Protocol, Self
 
 from .model import Name, ServicesError
@@ -18,6 +21,7 @@ Report = Callable[[str], None]
 # A first start on a machine that is busy with other things; an idle one needs 3.
 _START_DEADLINE = 90.0
 _POLL = 0.05
+_SCRATCH = "new-"
 
 
 class NotReadyError(Exception):
@@ -63,6 +67,32 @@ class Program(Protocol):
         ...
 
 
+class _Log:
+    """The log of a service, from now on."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.file = file
+        self._start = file.stat().st_size if file.exists() else 0
+
+    def tail(self) -> str:
+        with self.file.open("rb") as file:
+            file.seek(self._start)
+            return last_lines(file.read())
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder to prepare data in, to be renamed when complete; remove those of runs that were killed.
+
+    Each has its own name: what a killed run had started may go on for a while, and must not reach into ours.
+    """
+    for leftover in folder.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with TemporaryDirectory(dir=folder, prefix=_SCRATCH, ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
+
+
 async def start(
     program: Program, folder: Path, before: Record | None, *, save: Callable[[Record], None], report: Report
 ) -> Record:
@@ -73,12 +103,10 @@ async def start(
     Raises:
         ServicesError: it does not start; the message has the last lines of its log.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    log = _Log(folder / "log")
     await program.prepare(folder, report)
-    ports = before.ports if before and before.ports and are_free(before.ports) else _new_ports(program)
-    log = folder / "log"
-    log_start = log.stat().st_size if log.exists() else 0
-    process = spawn(program.command(folder, ports), log=log)
+    ports = _ports(program, before)
+    process = spawn(program.command(folder, ports), folder=folder, log=log.file)
     record = Record(how="local", url=program.url(ports), detail=program.detail, ports=ports, process=process)
     save(record)
     try:
@@ -86,7 +114,7 @@ async def start(
     except NotReadyError as error:
         await stop(type(program), record)
         raise ServicesError(
-            f"{program.name} did not start: {error}. The last lines of {log}:\n{_tail(log, log_start)}\n"
+            f"{program.name} did not start: {error}. The last lines of {log.file}:\n{log.tail()}\n"
             f"Correct what they name, or remove {folder} to start with an empty {program.name}."
         ) from error
     return record
@@ -115,11 +143,7 @@ async def stop(program: type[Program], record: Record) -> bool:
     return process is not None and await process.stop(program.stop_signal, patience=program.stop_patience)
 
 
-def _new_ports(program: Program) -> tuple[int, ...]:
+def _ports(program: Program, before: Record | None) -> tuple[int, ...]:
+    if before and before.ports and are_free(before.ports):
+        return before.ports
     return free_ports(program.port_count, among=program.port_range)
-
-
-def _tail(log: Path, start: int) -> str:
-    with log.open("rb") as file:
-        file.seek(start)
-        return last_lines(file.read())

@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 import asyncpg
 import psutil
 
-from .local import NotReadyError, Report
+from .local import NotReadyError, Report, scratch_folder
 from .model import MissingError, Name, ServicesError
 from .processes import run
 from .unprivileged import Unprivileged
@@ -82,14 +82,14 @@ class Postgres:
             (data / "postmaster.pid").unlink(missing_ok=True)
             return
         report("postgres: creating a database cluster")
-        scratch = folder / "data.new"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(mode=0o700)
-        self.user.give(scratch)
-        options = ["-U", _ROLE, "--auth=trust", "--encoding=UTF8", "--locale=C"]
-        command = [*self.user.prefix, str(self.bin / "initdb"), "-D", str(scratch), *options]
-        await run(*command, what="Creating the Postgres database cluster")
-        scratch.rename(data)
+        with scratch_folder(folder) as scratch:
+            cluster = scratch / "data"
+            cluster.mkdir(mode=0o700)
+            self.user.give(cluster)
+            options = ["-U", _ROLE, "--auth=trust", "--encoding=UTF8", "--locale=C"]
+            command = [*self.user.prefix, str(self.bin / "initdb"), "-D", str(cluster), *options]
+            await run(*command, folder=folder, what="Creating the Postgres database cluster")
+            cluster.rename(data)
 
     def command(self, folder: Path, ports: tuple[int, ...]) -> list[str]:
         options = [option for name, value in _SETTINGS.items() for option in ("-c", f"{name}={value}")]
@@ -104,9 +104,10 @@ class Postgres:
     async def ready(url: str) -> None:
         """Connect and ask; on a new cluster, create the database."""
         try:
-            await _execute(url, "SELECT 1")
-        except asyncpg.InvalidCatalogNameError:
-            await _execute(url.rpartition("/")[0] + "/postgres", f"CREATE DATABASE {_ROLE}")
+            try:
+                await _execute(url, "SELECT 1")
+            except asyncpg.InvalidCatalogNameError:
+                await _execute(f"{url.rpartition('/')[0]}/postgres", f"CREATE DATABASE {_ROLE}")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise NotReadyError(str(error) or type(error).__name__) from error
 
@@ -137,13 +138,13 @@ async def _wait_for_orphans(data: Path) -> None:
     deadline = time.monotonic() + _ORPHANS_DEADLINE
     while pids := _processes_in(data):
         if time.monotonic() > deadline:
-            raise ServicesError(
-                f"The Postgres data in {data} is still used by process {', '.join(map(str, pids))}: stop it, then try again."
-            )
+            users = ", ".join(map(str, pids))
+            raise ServicesError(f"The Postgres data in {data} is in use by process {users}: stop it, then try again.")
         await asyncio.sleep(0.05)
 
 
 def _processes_in(data: Path) -> list[int]:
     """Every process of a Postgres works in its data directory."""
-    folder = os.path.realpath(data)
-    return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == folder]
+    here = ("postgres", os.path.realpath(data))
+    processes = psutil.process_iter(["name", "cwd"])
+    return [process.pid for process in processes if (process.info["name"], process.info["cwd"]) == here]

@@ -73,8 +73,8 @@ class Process:
         return True
 
 
-def spawn(command: Sequence[str], *, log: Path) -> Process:
-    """Start a program that survives us, in a session of its own, with its output appended to `log`.
+def spawn(command: Sequence[str], *, folder: Path, log: Path) -> Process:
+    """Start a program that survives us, in a session of its own and in `folder`, with its output appended to `log`.
 
     Raises:
         ServicesError: the program cannot be started.
@@ -82,9 +82,9 @@ def spawn(command: Sequence[str], *, log: Path) -> Process:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
         # Not subprocess.Popen, which warns when it is dropped while the process runs.
-        pid = os.posix_spawn(
-            command[0],
-            command,
+        pid = os.posix_spawnp(
+            "sh",
+            ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), *command],
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -100,25 +100,37 @@ def spawn(command: Sequence[str], *, log: Path) -> Process:
     return Process(pid=pid, created=psutil.Process(pid).create_time())
 
 
-async def run(*command: str, what: str) -> None:
-    """Run a program to its end; it dies with us.
+async def ask(*command: str, folder: Path | None = None, patience: float | None = None) -> tuple[int, bytes]:
+    """Run a program to its end, and return its exit code and what it printed; it is killed when we are interrupted.
 
     Raises:
-        ServicesError: it failed; the message has its last lines.
+        TimeoutError: it did not end within `patience` seconds, and was killed.
     """
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await process.communicate()
+        output, _ = await asyncio.wait_for(process.communicate(), patience)
+        return await process.wait(), output
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode:
-        raise ServicesError(
-            f"{what} failed: {command[0]} ended with {process.returncode}. Its last lines:\n{last_lines(output)}"
-        )
+
+
+async def run(*command: str, folder: Path, what: str) -> None:
+    """Run a program in `folder`, of which only the success matters.
+
+    Raises:
+        ServicesError: it failed; the message has its last lines.
+    """
+    code, output = await ask(*command, folder=folder)
+    if code:
+        raise ServicesError(f"{what} failed: {command[0]} ended with {code}. Its last lines:\n{last_lines(output)}")
 
 
 def last_lines(output: bytes) -> str:
@@ -137,7 +149,7 @@ def free_ports(count: int, among: range) -> tuple[int, ...]:
         ServicesError: nearly every port is taken.
     """
     for _ in range(100):
-        ports = tuple(random.sample(among, count))  # noqa: S311 - nothing secret about it
+        ports = tuple(random.sample(among, count))
         if are_free(ports):
             return ports
     raise ServicesError(f"No free port on 127.0.0.1 from {among[0]} to {among[-1]}: stop what listens there.")

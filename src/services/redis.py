@@ -65,7 +65,7 @@ class Redis:
         """Ping it."""
         client = redis.asyncio.Redis.from_url(url, socket_timeout=5)
         try:
-            await client.execute_command("PING")
+            await client.ping()
         except (RedisError, OSError) as error:
             raise NotReadyError(str(error)) from error
         finally:

@@ -10,7 +10,6 @@ Two ways, for no one way works everywhere; each keeps the pid, since it only cha
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pwd
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from .model import MissingError
+from .processes import ask
 
 _NOBODY = "nobody"
 
@@ -40,9 +40,11 @@ class Unprivileged:
         if os.geteuid() != 0:
             return cls()
         for way in cls._ways():
-            if shutil.which(way.prefix[0]) and await _runs(*way.prefix, program, "--version"):
-                return way
-        raise MissingError(f"a user other than root to run this as ({program} refuses root, and can't be run otherwise)")
+            if shutil.which(way.prefix[0]):
+                code, _ = await ask(*way.prefix, program, "--version")
+                if code == 0:
+                    return way
+        raise MissingError(f"`setpriv` or `unshare` from util-linux ({program} refuses to run as root; neither helps)")
 
     def give(self, path: Path) -> None:
         """Make `path` belong to whom the program will run as."""
@@ -60,9 +62,3 @@ class Unprivileged:
         powers = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
         namespace = ("unshare", "--user", f"--map-user={uid}", f"--map-group={gid}")
         return [cls((*identity, *powers), (uid, gid)), cls(namespace)]
-
-
-async def _runs(*command: str) -> bool:
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=quiet, stderr=quiet)
-    return await process.wait() == 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 from cachetools import TTLCache
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -31,6 +31,10 @@ _BREAKER_SECONDS = 1.0
 
 # Redis answers in well under a millisecond; whoever waits longer is better served by Postgres.
 _REDIS_TIMEOUT_SECONDS = 0.5
+
+# A rush of reads takes turns on these; a pool that refuses instead would look like an outage.
+_REDIS_CONNECTIONS = 32
+_REDIS_QUEUE_SECONDS = 5.0
 
 _MEMORY_BYTES = 64 * 1024 * 1024
 _MEMORY_SECONDS = 300
@@ -77,12 +81,15 @@ def reply_channel(reply_to: str) -> str:
 @asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
     """A client that fails fast; it connects when first used."""
-    client = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.redis_url,
+        max_connections=_REDIS_CONNECTIONS,
+        timeout=_REDIS_QUEUE_SECONDS,
         socket_timeout=_REDIS_TIMEOUT_SECONDS,
         socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 1),
     )
+    client = Redis.from_pool(pool)
     try:
         yield client
     finally:

@@ -12,6 +12,10 @@ from .queries import QUERIES
 # Whoever migrates holds this advisory lock, so that several machines may start at once.
 _MIGRATION_LOCK = 0x415353455353
 
+_CONNECT_SECONDS = 5
+
+_FOLDER = files(__package__) / "sql" / "migrations"
+
 
 async def migrate(database_url: str) -> list[str]:
     """Apply the migrations that are missing, and name them.
@@ -20,7 +24,7 @@ async def migrate(database_url: str) -> list[str]:
         UnavailableError: Postgres is away.
     """
     with postgres_errors():
-        connection = await asyncpg.connect(database_url, timeout=5)
+        connection = await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS)
         try:
             await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
             return await _apply_missing(connection)
@@ -28,13 +32,34 @@ async def migrate(database_url: str) -> list[str]:
             await connection.close()
 
 
+async def is_migrated(database_url: str) -> bool:
+    """Whether every migration is applied.
+
+    Raises:
+        UnavailableError: Postgres is away.
+    """
+    with postgres_errors():
+        connection = await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS)
+        try:
+            return not await _missing(connection)
+        finally:
+            await connection.close()
+
+
+async def _missing(connection: asyncpg.Connection) -> list[str]:
+    """The names of the migrations that are not applied, in their order."""
+    names = sorted(file.name for file in _FOLDER.iterdir() if file.name.endswith(".sql"))
+    if not await connection.fetchval(QUERIES["has_migrations"]):
+        return names
+    applied = {row["name"] for row in await connection.fetch(QUERIES["applied_migrations"])}
+    return [name for name in names if name not in applied]
+
+
 async def _apply_missing(connection: asyncpg.Connection) -> list[str]:
     await connection.execute(QUERIES["create_migrations"])
-    applied = {row["name"] for row in await connection.fetch(QUERIES["applied_migrations"])}
-    folder = files(__package__) / "sql" / "migrations"
-    missing = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql") and file.name not in applied)
+    missing = await _missing(connection)
     for name in missing:
         async with connection.transaction():
-            await connection.execute((folder / name).read_text())
+            await connection.execute((_FOLDER / name).read_text())
             await connection.execute(QUERIES["record_migration"], name)
     return missing

@@ -175,6 +175,10 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT NOW()
 )
 
+-- has_migrations --
+-- Whether anything was ever migrated.
+SELECT to_regclass('schema_migrations') IS NOT NULL
+
 -- applied_migrations --
 -- The names of the applied migrations.
 SELECT name FROM schema_migrations

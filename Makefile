@@ -1,0 +1,68 @@
+# One word per chore. It needs Python 3.11, Java 17 with Maven (or Docker), and make; the rest it installs into .venv.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+STAMP := .venv/.installed
+# uv from PATH where there is one, else the one that `setup` puts into .venv.
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint typecheck format bench soak services-up services-down lock clean
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install everything into .venv
+
+run: setup ## start everything on this machine; Ctrl-C stops it
+	$(BIN)/assessmentstore dev
+
+test: setup lint typecheck ## lint, type-check and run every test but the soak
+	$(BIN)/pytest -m "not soak"
+
+lint: setup ## check style, format and the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+typecheck: setup ## check the types
+	mkdir -p build/typing
+	ln -sfn ../../src build/typing/assessmentstore
+	$(BIN)/mypy
+
+format: setup ## format the code, and correct what can be corrected
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## measure throughput and latency
+	$(BIN)/python -m bench
+
+soak: setup ## run the long test under crashes and outages
+	$(BIN)/pytest -m soak
+
+services-up: setup ## start Kafka, Postgres and Redis
+	$(BIN)/assessmentstore services up
+
+services-down: setup ## stop the services that services-up or run started
+	$(BIN)/assessmentstore services down
+
+lock: $(UV) ## write requirements.lock anew from pyproject.toml
+	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --universal --quiet \
+		--custom-compile-command "make lock" -o requirements.lock
+
+clean: ## stop the services, and remove all that was installed, built or stored
+	if [ -d .assessmentstore/services ] && [ -x $(BIN)/assessmentstore ]; then $(BIN)/assessmentstore services down; fi
+	rm -rf .venv build dist *.egg-info .assessmentstore
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements.lock | $(UV)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+$(BIN)/uv:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

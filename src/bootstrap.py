@@ -57,6 +57,7 @@ def run_worker(settings: Settings) -> int:
     asyncio.run(_services_are_there(settings))
     app = build_app(settings, mount_web=_mount_worker_web)
     worker = faust.Worker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)
+    worker.spinner = None  # it would write escape codes among the log lines
     try:
         worker.execute_from_commandline()
     except SystemExit as ending:

@@ -172,6 +172,8 @@ class BatchConsumer(driver.Consumer):
         partitions = {tp.partition for tp in assigned if tp.topic == self.app.commands_topic}
         log.info("partitions assigned", partitions=sorted(partitions), generation=generation_id)
         await self.app.lanes.close()
+        if self.app.should_stop:
+            return
         self.app.lanes.open(partitions, generation_id, self)
         for partition in partitions:
             PARTITION_LAG.labels(partition).set_function(partial(self._lag, partition))

@@ -75,6 +75,8 @@ class Folded:
     refused_ids: set[str] = field(default_factory=set)
     """The assessments that a refusal was decided on."""
     duplicates: int = 0
+    borrowed: list[CommandHeader] = field(default_factory=list)
+    """Duplicates that say something else than the first command with their id."""
 
 
 def fold(
@@ -109,19 +111,18 @@ class _Folding:
         if isinstance(item, DeadLetter):
             self.result.changes.dead_letters.append(item)
         elif item.header.id in self._known:
-            self._repeat(item.header, offset)
+            self._repeat(item.header)
         elif isinstance(item, RefusedCommand):
             self._refuse(item.header, item.rejection, offset)
         else:
             self._judge(item, offset)
 
-    def _repeat(self, header: CommandHeader, offset: int) -> None:
+    def _repeat(self, header: CommandHeader) -> None:
         self.result.duplicates += 1
-        if self._known[header.id] in (b"", header.fingerprint):
-            if header.reply_to:
-                self.result.replies.append((header, None))
-        else:
-            self._refuse(header, Rejection.idempotency_mismatch(header.id), offset)
+        if self._known[header.id] not in (b"", header.fingerprint):
+            self.result.borrowed.append(header)
+        if header.reply_to:
+            self.result.replies.append((header, None))
 
     def _refuse(self, header: CommandHeader, rejection: Rejection, offset: int) -> None:
         self._known.setdefault(header.id, header.fingerprint)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import structlog
+
 from ..models.assessment import AssessmentState
 from ..telemetry import (
     CANCELLED_ASSESSMENTS,
@@ -18,6 +20,8 @@ from ..telemetry import (
     TOTAL_ASSESSMENTS,
 )
 from .fold import Decoded, Folded
+
+log = structlog.get_logger(__name__)
 
 _ENDED = {
     AssessmentState.COMPLETED: COMPLETED_ASSESSMENTS,
@@ -44,4 +48,11 @@ def observe_batch(batch: Sequence[Decoded], folded: Folded) -> None:
     for refused in folded.changes.refused:
         COMMANDS.labels(refused.header.type, "refused").inc()
     DUPLICATES.inc(folded.duplicates)
+    for header in folded.borrowed:
+        log.warning(
+            "a command id came again with another content, which has no effect: give every command an id of its own",
+            command_id=header.id,
+            assessment_id=header.assessment_id,
+            trace_id=header.traceparent,
+        )
     DEAD_LETTERS.inc(len(folded.changes.dead_letters))

@@ -63,7 +63,7 @@ class Publisher:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=settings.kafka_bootstrap,
             client_id=f"{settings.app_id}-{partition}",
-            transactional_id=f"{settings.commands_topic}-{partition}",
+            transactional_id=f"{settings.app_id}-{partition}",
             acks="all",
             linger_ms=0,
             max_batch_size=_SEND_BATCH_BYTES,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from assessmentstore.agents.fold import Decoded, Folded, decode, fold
 from assessmentstore.models.assessment import AssessmentRecord
-from assessmentstore.models.errors import ErrorCode
 from assessmentstore.models.machine import evolve
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -86,8 +85,7 @@ class World:
         for accepted in folded.changes.accepted:
             self.known[accepted.header.id] = accepted.header.fingerprint
         for refused in folded.changes.refused:
-            if refused.rejection.code is not ErrorCode.IDEMPOTENCY_MISMATCH:
-                self.known[refused.header.id] = refused.header.fingerprint
+            self.known[refused.header.id] = refused.header.fingerprint
         self.results.append(folded)
         return folded
 
@@ -116,9 +114,7 @@ def test_every_record_ends_in_exactly_one_place(records: list[FakeRecord]) -> No
     folded = World().apply(batch_of(records))
 
     changes = folded.changes
-    mismatches = [item for item in changes.refused if item.rejection.code is ErrorCode.IDEMPOTENCY_MISMATCH]
-    silent_duplicates = folded.duplicates - len(mismatches)
-    places = len(changes.accepted) + len(changes.refused) + len(changes.dead_letters) + silent_duplicates
+    places = len(changes.accepted) + len(changes.refused) + len(changes.dead_letters) + folded.duplicates
     assert places == len(records)
 
 
@@ -147,10 +143,12 @@ def test_a_duplicate_of_an_accepted_command_has_no_effect() -> None:
     assert [outcome is None for _, outcome in folded.replies] == [False, False, True, True]
 
 
-def test_an_id_that_is_borrowed_for_another_content_is_refused() -> None:
-    folded = World().apply(batch_of([record_of(0, 0, 1, 1, None), record_of(0, 2, 1, 1, None)]))
+def test_an_id_that_is_borrowed_for_another_content_has_no_effect_and_is_told() -> None:
+    folded = World().apply(batch_of([record_of(0, 0, 1, 1, None), record_of(1, 2, 1, 1, None)]))
 
-    assert [item.rejection.code for item in folded.changes.refused] == [ErrorCode.IDEMPOTENCY_MISMATCH]
+    assert [item.event.version for item in folded.changes.accepted] == [1]
+    assert folded.changes.refused == []
+    assert [header.id for header in folded.borrowed] == ["c1"]
 
 
 def test_a_dead_letter_keeps_key_value_and_headers() -> None:

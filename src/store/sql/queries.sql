@@ -30,7 +30,7 @@ SELECT * FROM assessment_states WHERE assessment_id = ANY($1::text[])
 SELECT command_id, command_fingerprint FROM assessment_audit_trail WHERE command_id = ANY($1::text[])
 UNION ALL
 SELECT command_id, command_fingerprint FROM command_rejections
-WHERE command_id = ANY($1::text[]) AND code <> 'IDEMPOTENCY_MISMATCH'
+WHERE command_id = ANY($1::text[])
 
 -- insert_states --
 -- New assessments; an id that is taken is passed over, so that the caller can count and look again.
@@ -152,7 +152,7 @@ SELECT assessment_id, new_version, command_fingerprint FROM assessment_audit_tra
 
 -- refused_command --
 -- The first answer to a refused command.
-SELECT * FROM command_rejections WHERE command_id = $1 AND code <> 'IDEMPOTENCY_MISMATCH'
+SELECT * FROM command_rejections WHERE command_id = $1
 
 -- events_until --
 -- The events of one assessment up to a version, oldest first.

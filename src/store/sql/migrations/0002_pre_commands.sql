@@ -30,9 +30,7 @@ CREATE TABLE command_rejections (
     traceparent TEXT
 );
 
--- A mismatch is the answer to a second command that borrowed the id of another: it is not the first answer to that id.
-CREATE UNIQUE INDEX idx_command_rejections_command ON command_rejections(command_id)
-    WHERE code <> 'IDEMPOTENCY_MISMATCH';
+CREATE UNIQUE INDEX idx_command_rejections_command ON command_rejections(command_id);
 CREATE INDEX idx_command_rejections_offset ON command_rejections(command_partition, command_offset);
 CREATE INDEX idx_command_rejections_created ON command_rejections(created_at);
 

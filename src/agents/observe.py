@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from ..models.assessment import AssessmentState
+from ..models.commands import CommandHeader
 from ..telemetry import (
     CANCELLED_ASSESSMENTS,
     COMMANDS,
@@ -37,6 +38,7 @@ def observe_batch(batch: Sequence[Decoded], folded: Folded) -> None:
         QUEUE_WAIT_TIME.observe(max(0.0, now - decoded.timestamp / 1000))
     for accepted in folded.changes.accepted:
         event = accepted.event
+        log.debug("accepted", type=event.type, version=event.version, **_ids(accepted.header))
         COMMANDS.labels(accepted.header.type, "accepted").inc()
         if event.previous_state is None:
             TOTAL_ASSESSMENTS.inc()
@@ -47,12 +49,19 @@ def observe_batch(batch: Sequence[Decoded], folded: Folded) -> None:
                 PROCESSING_TIME.observe(duration / 1000)
     for refused in folded.changes.refused:
         COMMANDS.labels(refused.header.type, "refused").inc()
+        log.info("refused", why=refused.rejection.message, code=refused.rejection.code, **_ids(refused.header))
     DUPLICATES.inc(folded.duplicates)
     for header in folded.borrowed:
         log.warning(
             "a command id came again with another content, which has no effect: give every command an id of its own",
-            command_id=header.id,
-            assessment_id=header.assessment_id,
-            trace_id=header.traceparent,
+            **_ids(header),
         )
     DEAD_LETTERS.inc(len(folded.changes.dead_letters))
+    for letter in folded.changes.dead_letters:
+        log.warning("a record is no command: it went to the dead letters", why=letter.reason, offset=letter.offset)
+
+
+def _ids(header: CommandHeader) -> dict[str, str | None]:
+    """What ties a log line to an assessment, a command and a trace."""
+    trace_id = header.traceparent.split("-")[1] if header.traceparent and "-" in header.traceparent else None
+    return {"assessment_id": header.assessment_id, "command_id": header.id, "trace_id": trace_id}

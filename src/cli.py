@@ -1,0 +1,254 @@
+"""The command line: parse, call, format."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .client_commands import commands
+
+if TYPE_CHECKING:
+    from .services.model import Service
+
+# Everything slow is imported where it is used: `--help` and a wrong option answer at once.
+# ruff: noqa: PLC0415
+
+_FAILURE = 1
+_USAGE = 2
+_TIMED_OUT = 3
+
+
+class _OneLineErrors(TyperGroup):
+    """The group of all commands: what goes wrong for a known reason is told on standard error, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            code = _exit_code(error)
+            if code is None:
+                raise
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(code) from error
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an error whose message says all; nothing for any other."""
+    from .models.errors import AssessmentStoreError, ErrorCode
+    from .services.model import ServicesError
+    from .settings import SettingsError
+
+    if isinstance(error, SettingsError):
+        return _USAGE
+    if isinstance(error, AssessmentStoreError | ServicesError):
+        return _TIMED_OUT if getattr(error, "code", None) == ErrorCode.TIMEOUT else _FAILURE
+    return None
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+services = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"assessmentstore {version('assessmentstore')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Keep the state of every assessment, applied exactly once.
+
+    \b
+    Settings are environment variables, or lines in a file .env:
+      ASSESSMENTSTORE_DATABASE_URL, ASSESSMENTSTORE_KAFKA_BOOTSTRAP, ...
+
+    \b
+    Everything on this machine, with sample traffic:
+      assessmentstore dev
+    """
+
+
+@app.command()
+def dev() -> None:
+    """Run everything on this machine, with sample traffic.
+
+    That is Kafka, Postgres and Redis (those of the settings, else Docker, else local processes), the schema and the
+    topics, a worker, the API, and an assessor that looks at these very services. Meanwhile the client commands work
+    in the same folder without a token. Ctrl-C stops all that it started.
+
+    \b
+    Example:
+      ASSESSMENTSTORE_HTTP_PORT=3100 assessmentstore dev
+    """
+    from .dev.runner import run
+    from .settings import Settings
+
+    raise typer.Exit(run(Settings.load()))
+
+
+@services.command()
+def up() -> None:
+    """Start what does not run yet, and say where all are.
+
+    Each is taken from the settings, else from Docker, else started as a local process. Twice does no harm.
+
+    \b
+    Example:
+      assessmentstore services up && eval "$(assessmentstore services env)"
+    """
+    from .services.manager import up as start
+    from .settings import Settings
+
+    present = asyncio.run(start(Settings.load(), report=_report))
+    for service in present.services:
+        typer.echo(_line(service))
+
+
+@services.command()
+def down() -> None:
+    """Stop what `up` started, and keep the data.
+
+    What runs elsewhere, or was started with another ASSESSMENTSTORE_DATA_DIR, is left alone.
+
+    \b
+    Example:
+      assessmentstore services down
+    """
+    from .services.manager import down as stop
+    from .settings import Settings
+
+    stopped = asyncio.run(stop(Settings.load(), report=_report))
+    typer.echo("\n".join(f"{name}: stopped" for name in stopped) or "nothing to stop")
+
+
+@services.command()
+def env() -> None:
+    """Print the addresses as lines for a shell.
+
+    \b
+    Example:
+      eval "$(assessmentstore services env)"
+    """
+    from .services.manager import found
+    from .services.model import ServicesError
+    from .settings import Settings
+
+    present = found(Settings.load())
+    if present is None:
+        raise ServicesError("No service runs here: start them with `assessmentstore services up`")
+    for name, value in present.environment().items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def migrate() -> None:
+    """Create or upgrade the schema and the topics.
+
+    Safe to run twice, and from several machines at once.
+
+    \b
+    Example:
+      assessmentstore migrate
+    """
+    from . import bootstrap
+    from .settings import Settings
+
+    done = asyncio.run(bootstrap.migrate(Settings.load()))
+    typer.echo("\n".join(done) or "nothing to do: schema and topics are there")
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker: it applies commands, and publishes events.
+
+    Start as many as there are cores; each takes a share of the partitions.
+
+    \b
+    Example:
+      ASSESSMENTSTORE_WORKER_PORT=6067 assessmentstore worker
+    """
+    from . import bootstrap
+    from .settings import Settings
+    from .telemetry import configure_logging
+
+    settings = Settings.load()
+    configure_logging(settings)
+    raise typer.Exit(bootstrap.run_worker(settings))
+
+
+@app.command()
+def web() -> None:
+    """Run the HTTP API.
+
+    \b
+    Example:
+      ASSESSMENTSTORE_JWT_SECRET=... assessmentstore web
+    """
+    from . import bootstrap
+    from .settings import Settings
+    from .telemetry import configure_logging
+
+    settings = Settings.load()
+    configure_logging(settings)
+    raise typer.Exit(bootstrap.run_web(settings))
+
+
+@app.command()
+def token(
+    user: Annotated[str | None, typer.Option(help="Whom it speaks for; else you.", show_default=False)] = None,
+    role: Annotated[list[str] | None, typer.Option(help="USER, ADMIN or HUMAN_OVERSIGHT; may repeat.")] = None,
+    expires: Annotated[int, typer.Option(min=1, help="Seconds that it is good for.")] = 3600,
+) -> None:
+    """Print a token for development.
+
+    It is signed with the configured secret, or with that of a `dev` that runs in this folder.
+
+    \b
+    Example:
+      assessmentstore token --user alice --role USER
+    """
+    from .dev.access import client_settings, local_user, signing_secret
+    from .web.auth import Role, mint_token
+
+    unknown = set(role or ()) - set(Role)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)} is not one of {', '.join(Role)}", param_hint="--role")
+    roles = [Role(name) for name in role or [Role.USER]]
+    secret = signing_secret(client_settings())
+    typer.echo(mint_token(secret, user or local_user(), roles, timedelta(seconds=expires)))
+
+
+def _report(line: str) -> None:
+    """Tell how a long task goes, apart from what it prints."""
+    typer.echo(line, err=True)
+
+
+def _line(service: Service) -> str:
+    from .output import without_password
+
+    return f"{service.name:<8}  {service.how:<11}  {without_password(service.url)}  ({service.detail})"
+
+
+app.add_typer(services, name="services", help="Start, stop and find Kafka, Postgres and Redis.")
+app.add_typer(commands)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="assessmentstore")

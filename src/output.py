@@ -1,0 +1,50 @@
+"""What the client commands print: tables and lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import typer
+
+
+def print_answer(answer: Mapping[str, Any], as_json: bool) -> None:
+    """Print an answer as a table on a terminal, else as JSON."""
+    if as_json or not sys.stdout.isatty():
+        print_json(answer)
+    else:
+        _print_table(answer)
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """Print one line of JSON."""
+    typer.echo(orjson.dumps(answer))
+
+
+def _print_table(answer: Mapping[str, Any]) -> None:
+    """One line for each member that has a value."""
+    from rich.console import Console  # noqa: PLC0415 - slow, and for people only
+    from rich.json import JSON  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in answer.items():
+        if value is not None:
+            table.add_row(name, JSON.from_data(value) if isinstance(value, dict | list) else Text(str(value)))
+    Console().print(table)
+
+
+def print_change(record: Mapping[str, Any]) -> None:
+    """Print the state of an assessment on one line."""
+    message = record["errorMessage"] or record["message"] or ""
+    at = record["updatedAt"][11:19]
+    typer.echo(f"{at}  v{record['version']:<3}  {record['state']:<10}  {record['progress']:>3} %  {message}")
+
+
+def without_password(url: str) -> str:
+    """Return a URL that is fit to be shown."""
+    return re.sub(r"(//[^/@]*):[^/@]*@", r"\1:***@", url)

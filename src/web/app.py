@@ -1,0 +1,160 @@
+"""The web application: its parts, its routes, and how it runs and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+from aiohttp import web
+
+from ..models.envelope import MAX_COMMAND_BYTES
+from ..settings import Settings, SettingsError
+from ..store.cache import SharedCache, open_redis
+from ..store.postgres import open_pools
+from ..store.reads import OutcomeReader, StateReader
+from .auth import AUTHENTICATOR, Authenticator
+from .commands import COMMANDS, Commands
+from .errors import MIDDLEWARES
+from .health import Health, Metrics, standard_checks
+from .kafka_probe import KafkaProbe
+from .notifications import Notifications
+from .publisher import Publisher
+from .reads import SOURCE, STATE_PATH, get_state, get_status
+from .waiters import WAITING, Waiters, wait
+from .writes import ACTIONS, command_handler, create
+
+logger = logging.getLogger(__name__)
+
+# Requests in flight are answered at once when a stop begins; this is for those that write their answer just then.
+_SHUTDOWN_SECONDS = 2.0
+
+_RESTART_SECONDS = 1.0
+
+_HEALTH = web.AppKey("health", Health)
+_METRICS = web.AppKey("metrics", Metrics)
+
+
+def build_app(settings: Settings) -> web.Application:
+    """The whole HTTP API; it opens what it needs when it starts, and needs no service to be there for that.
+
+    Raises:
+        SettingsError: there is no JWT secret.
+    """
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
+    if not secret:
+        raise SettingsError("ASSESSMENTSTORE_JWT_SECRET: not set; the web needs the secret that signs tokens")
+    app = web.Application(middlewares=MIDDLEWARES, client_max_size=MAX_COMMAND_BYTES)
+    app[AUTHENTICATOR] = Authenticator(secret)
+    app.cleanup_ctx.append(partial(_parts, settings))
+    app.on_shutdown.append(_end_waits)
+    app.router.add_post("/assessments", create)
+    app.router.add_get(STATE_PATH, get_state)
+    app.router.add_get(f"{STATE_PATH}/status", get_status)
+    app.router.add_get(f"{STATE_PATH}/wait", wait)
+    for name, (command_type, permission) in ACTIONS.items():
+        app.router.add_post(f"{STATE_PATH}/{name}", command_handler(command_type, permission))
+    app.router.add_delete(STATE_PATH, command_handler(*ACTIONS["cancel"]))
+    app.router.add_get("/health", _health)
+    app.router.add_get("/ready", _ready)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+async def serve(settings: Settings) -> None:
+    """Run the HTTP API until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: a setting is missing, or the port is taken.
+    """
+    # Without cancellation a wait would outlive its client by up to its timeout.
+    runner = web.AppRunner(
+        build_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await runner.setup()
+        await _listen(runner, settings)
+        logger.info("Listening on %s:%s", settings.http_host, settings.http_port, extra={"action": "web_started"})
+        await stop.wait()
+        logger.info("Stopping", extra={"action": "web_stopping"})
+    finally:
+        await runner.cleanup()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    try:
+        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+    except OSError as error:
+        where = f"{settings.http_host}:{settings.http_port}"
+        words = f"ASSESSMENTSTORE_HTTP_PORT={settings.http_port}: cannot listen on {where} ({error.strerror})"
+        raise SettingsError(f"{words}: stop whoever has it, or choose another") from error
+
+
+async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    """Open what the handlers work with, keep it going, and close it in the opposite order."""
+    async with AsyncExitStack() as stack:
+        pools = await stack.enter_async_context(open_pools(settings, application="assessmentstore web"))
+        redis = await stack.enter_async_context(open_redis(settings))
+        cache = SharedCache(redis, settings.topic_prefix)
+        reader = StateReader(pools.read, cache)
+        publisher = Publisher(settings)
+        # Outcomes are read on the other pool: a rush of reads must not keep commands from their answers.
+        commands = Commands(publisher, OutcomeReader(pools.write), timeout=settings.command_timeout)
+        waiters = Waiters(reader, cache)
+        kafka = KafkaProbe(settings)
+        stack.push_async_callback(kafka.close)
+        app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
+        app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka))
+        app[_METRICS] = Metrics(pools)
+        notifications = Notifications(cache, commands, waiters)
+        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll):
+            await stack.enter_async_context(_background(work))
+        yield
+
+
+@asynccontextmanager
+async def _background(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Keep something running beside the requests."""
+    task = asyncio.create_task(_again_and_again(work))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            # A mistake in one piece of work must not end the waits of everybody.
+            logger.exception("Background work failed and starts again", extra={"action": "background_failed"})
+        await asyncio.sleep(_RESTART_SECONDS)
+
+
+async def _health(request: web.Request) -> web.Response:
+    return await request.app[_HEALTH].health(request)
+
+
+async def _ready(request: web.Request) -> web.Response:
+    return await request.app[_HEALTH].ready(request)
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return await request.app[_METRICS].metrics(request)
+
+
+async def _end_waits(app: web.Application) -> None:
+    app[WAITING].stop()
+    app[COMMANDS].stop()

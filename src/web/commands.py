@@ -1,0 +1,267 @@
+"""Commands over HTTP: checked, put on Kafka, and answered with what became of them, never with a guess."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Protocol
+from uuid import uuid4
+
+from aiohttp import web
+
+from ..models.base import JsonObject
+from ..models.commands import CommandHeader, CommandType
+from ..models.envelope import (
+    MAX_COMMAND_BYTES,
+    SOURCE,
+    RefusedCommand,
+    decode_command,
+    encode_command,
+    unstorable,
+)
+from ..models.errors import ErrorCode, NotACommandError, RejectedError, Rejection, UnavailableError
+from ..store.replies import CommandKey, Outcome, read_reply
+from ..telemetry import WAITERS
+from .publisher import NotSentError
+
+logger = logging.getLogger(__name__)
+
+# While replies come over Redis, Postgres is asked just in case one was lost.
+_SLOW_PAUSE = 1.0
+_FIRST_PAUSE = 0.1
+_PAUSE_GROWTH = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A valid command, as it goes to Kafka."""
+
+    header: CommandHeader
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a command."""
+
+    outcome: Outcome
+    replayed: bool
+    """Whether it is known to be the answer to an earlier command with the same id."""
+
+
+class Sender(Protocol):
+    """Whoever puts a command on Kafka."""
+
+    async def send(self, assessment_id: str, value: bytes) -> None:
+        """Return when Kafka has it.
+
+        Raises:
+            NotSentError: Kafka does not have it.
+            UnavailableError: Kafka may have it.
+        """
+
+
+class Outcomes(Protocol):
+    """Whoever knows what became of a command."""
+
+    async def get(self, command_id: str, fingerprint: bytes) -> Outcome | None:
+        """The outcome, or nothing where the command is not applied yet.
+
+        Raises:
+            UnavailableError: the truth cannot be asked.
+        """
+
+
+class _Hint(Enum):
+    """Why to ask Postgres for an outcome."""
+
+    DUPLICATE = auto()
+    PERHAPS = auto()
+
+
+_Replies = asyncio.Queue[Outcome | _Hint]
+
+
+class Commands:
+    """The road of a command from a request to its outcome."""
+
+    def __init__(self, sender: Sender, outcomes: Outcomes, *, timeout: float) -> None:
+        self.instance = uuid4().hex
+        """Where the workers send replies for this process."""
+        self._sender = sender
+        self._outcomes = outcomes
+        self._timeout = timeout
+        self._waiting: dict[CommandKey, set[_Replies]] = {}
+        self._listening = False
+        self._stopping = False
+
+    def prepare(
+        self,
+        command_type: CommandType,
+        assessment_id: str,
+        data: JsonObject,
+        *,
+        command_id: str,
+        user_id: str,
+        traceparent: str,
+        expected_version: int | None = None,
+    ) -> Outgoing:
+        """Check a command by the rules of the topic.
+
+        Raises:
+            RejectedError: VALIDATION_ERROR or PAYLOAD_TOO_LARGE.
+        """
+        if reason := unstorable(data):
+            raise RejectedError(Rejection.invalid(reason))
+        value = encode_command(
+            command_id=command_id,
+            command_type=command_type,
+            assessment_id=assessment_id,
+            source=f"{SOURCE}/http",
+            time=datetime.now(UTC),
+            data=data,
+            userid=user_id,
+            expectedversion=expected_version,
+            traceparent=traceparent,
+            replyto=self.instance,
+        )
+        if len(value) > MAX_COMMAND_BYTES:
+            raise too_large()
+        return Outgoing(_checked(assessment_id, value), value)
+
+    async def publish(self, command: Outgoing) -> None:
+        """Return as soon as Kafka has a command.
+
+        Raises:
+            RejectedError: SERVICE_UNAVAILABLE.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._sender.send(command.header.assessment_id, command.value)
+        except NotSentError as error:
+            raise _unavailable(
+                command.header, "Kafka does not answer: the command was not taken, send it again"
+            ) from error
+        except UnavailableError as error:
+            raise _unknown(command.header, "Kafka did not confirm the command") from error
+        except TimeoutError as error:
+            raise _unknown(command.header, f"Kafka did not confirm the command within {self._timeout:g} s") from error
+
+    async def apply(self, command: Outgoing) -> Applied:
+        """Put a command on Kafka, and wait for what becomes of it.
+
+        Raises:
+            RejectedError: SERVICE_UNAVAILABLE, the outcome is not known.
+        """
+        header = command.header
+        with self._expecting((header.id, header.fingerprint)) as replies:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self.publish(command)
+                    return await self._outcome(header, replies)
+            except TimeoutError as error:
+                raise _unknown(header, f"The outcome is not known after {self._timeout:g} s") from error
+
+    def replied(self, message: bytes) -> None:
+        """Take a worker's reply."""
+        key, outcome = read_reply(message)
+        for replies in self._waiting.get(key, ()):
+            replies.put_nowait(outcome or _Hint.DUPLICATE)
+
+    def subscribed(self) -> None:
+        """Replies come from now on; some may have been missed before."""
+        self._listening = True
+        self._look_again()
+
+    def lost(self) -> None:
+        """Replies don't come for now."""
+        self._listening = False
+        self._look_again()
+
+    def stop(self) -> None:
+        """Let whoever waits look a last time, and give up."""
+        self._stopping = True
+        self._look_again()
+
+    def _look_again(self) -> None:
+        for waiting in self._waiting.values():
+            for replies in waiting:
+                replies.put_nowait(_Hint.PERHAPS)
+
+    @contextmanager
+    def _expecting(self, key: CommandKey) -> Iterator[_Replies]:
+        replies: _Replies = asyncio.Queue()
+        self._waiting.setdefault(key, set()).add(replies)
+        WAITERS.inc()
+        try:
+            yield replies
+        finally:
+            WAITERS.dec()
+            self._waiting[key].discard(replies)
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    async def _outcome(self, header: CommandHeader, replies: _Replies) -> Applied:
+        pause = _FIRST_PAUSE
+        while True:
+            reply = await self._next(replies, _SLOW_PAUSE if self._listening else pause)
+            if not isinstance(reply, _Hint):
+                return Applied(reply, replayed=False)
+            outcome = await self._look(header)
+            if outcome is not None:
+                return Applied(outcome, replayed=reply is _Hint.DUPLICATE)
+            if self._stopping:
+                raise _unknown(header, "The service is stopping")
+            pause = min(pause * _PAUSE_GROWTH, _SLOW_PAUSE)
+
+    @staticmethod
+    async def _next(replies: _Replies, pause: float) -> Outcome | _Hint:
+        try:
+            async with asyncio.timeout(pause):
+                return await replies.get()
+        except TimeoutError:
+            return _Hint.PERHAPS
+
+    async def _look(self, header: CommandHeader) -> Outcome | None:
+        try:
+            return await self._outcomes.get(header.id, header.fingerprint)
+        except UnavailableError as error:
+            # The wait goes on to its end: the reply may still come, and Postgres may come back.
+            logger.debug("An outcome could not be looked up: %s", error, extra={"action": "outcome_unavailable"})
+            return None
+
+
+COMMANDS = web.AppKey("commands", Commands)
+
+
+def too_large() -> RejectedError:
+    """What is told of a body over the limit."""
+    words = f"The command is too large: the limit is {MAX_COMMAND_BYTES} bytes"
+    return RejectedError(Rejection(ErrorCode.PAYLOAD_TOO_LARGE, words, {"limit": MAX_COMMAND_BYTES}))
+
+
+def _checked(assessment_id: str, value: bytes) -> CommandHeader:
+    """The header of a command that a worker will take."""
+    try:
+        command = decode_command(assessment_id.encode(), value, [])
+    except NotACommandError as error:
+        raise RejectedError(Rejection.invalid(str(error))) from error
+    if isinstance(command, RefusedCommand):
+        raise RejectedError(command.rejection)
+    return command.header
+
+
+def _unknown(header: CommandHeader, reason: str) -> RejectedError:
+    words = f"{reason}. The command may still be applied: ask again with the Idempotency-Key {header.id}"
+    return _unavailable(header, words)
+
+
+def _unavailable(header: CommandHeader, words: str) -> RejectedError:
+    logger.warning("A command got no outcome: %s", words, extra={"action": "command_unanswered"})
+    rejection = Rejection(ErrorCode.SERVICE_UNAVAILABLE, words, {"commandId": header.id})
+    return RejectedError(rejection, assessment_id=header.assessment_id)

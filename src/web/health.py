@@ -1,0 +1,139 @@
+"""Health, readiness and metrics, for the web and for the worker's own port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from ..models.errors import UnavailableError
+from ..store.cache import SharedCache
+from ..store.postgres import Pool, Pools, postgres_errors
+from ..store.queries import QUERIES
+from ..telemetry import ACTIVE_ASSESSMENTS, POOL_CONNECTIONS
+from .kafka_probe import KafkaProbe
+from .reads import json_response
+
+logger = logging.getLogger(__name__)
+
+Check = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Ask something how it is: details, with a `status` of its own where it answers and is not well; or an error."""
+
+_CHECK_SECONDS = 2.0
+
+# Many probes at once ask each service once.
+_SHARED_SECONDS = 1.0
+
+# Nothing fails without Redis; it is only slower.
+_DISPENSABLE = frozenset({"cache"})
+
+_COUNT_SECONDS = 10.0
+
+
+class Health:
+    """What the checks say, asked at most once a second."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._lock = asyncio.Lock()
+        self._asked = -_SHARED_SECONDS
+        self._services: dict[str, dict[str, Any]] = {}
+        self._told: dict[str, str] = {}
+
+    async def services(self) -> dict[str, dict[str, Any]]:
+        """Each service, with its `status` (healthy, degraded, unhealthy)."""
+        async with self._lock:
+            if time.monotonic() - self._asked >= _SHARED_SECONDS:
+                found = await asyncio.gather(*(self._ask(name) for name in self._checks))
+                self._services = dict(zip(self._checks, found, strict=True))
+                self._asked = time.monotonic()
+        return self._services
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """`GET /health`: how everything is, always with 200."""
+        services = await self.services()
+        return json_response({"overall": _overall(services), "services": services})
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """`GET /ready`: 200 or 503, whether requests can be served."""
+        services = await self.services()
+        ready = all(service["status"] == "healthy" for name, service in services.items() if name not in _DISPENSABLE)
+        checks = {name: service["status"] for name, service in services.items()}
+        return json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
+
+    async def _ask(self, name: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                details = await self._checks[name]()
+            latency = round((time.perf_counter() - started) * 1000, 1)
+            answer: dict[str, Any] = {"status": "healthy", "latencyMs": latency, **details}
+            reason = str(answer.get("error", ""))
+        except TimeoutError:
+            answer = {"status": "unhealthy", "error": f"no answer within {_CHECK_SECONDS:g} s"}
+            reason = answer["error"]
+        except Exception as error:
+            # Whatever a check dies of, it is not well. The reason may name hosts: it is for the log, not for everybody.
+            answer, reason = {"status": "unhealthy", "error": "does not answer"}, repr(error)
+        self._log(name, answer["status"], reason)
+        return answer
+
+    def _log(self, name: str, status: str, reason: str) -> None:
+        """Tell the operator of changes, not of every probe."""
+        if self._told.get(name, "healthy") != status:
+            level = logging.INFO if status == "healthy" else logging.WARNING
+            logger.log(level, "%s is %s %s", name, status, reason, extra={"action": "health_changed"})
+        self._told[name] = status
+
+
+def _overall(services: Mapping[str, Mapping[str, Any]]) -> str:
+    if any(item["status"] == "unhealthy" for name, item in services.items() if name not in _DISPENSABLE):
+        return "unhealthy"
+    return "healthy" if all(item["status"] == "healthy" for item in services.values()) else "degraded"
+
+
+def standard_checks(pool: Pool, cache: SharedCache, kafka: KafkaProbe) -> dict[str, Check]:
+    """The checks of the three services."""
+
+    async def database() -> dict[str, Any]:
+        with postgres_errors():
+            ((version, migrated),) = await pool.fetch(QUERIES["ping"])
+        details = {"version": version}
+        if not migrated:
+            details |= {"status": "degraded", "error": "the schema is missing: run assessmentstore migrate"}
+        return details
+
+    return {"database": database, "cache": cache.ping, "queue": kafka.ping}
+
+
+class Metrics:
+    """`GET /metrics`: Prometheus text, with gauges that are read when asked for."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+        self._counted = -_COUNT_SECONDS
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Every metric of this process."""
+        await self._count_active()
+        for name, pool in self._pools._asdict().items():
+            POOL_CONNECTIONS.labels(name, "idle").set(pool.get_idle_size())
+            POOL_CONNECTIONS.labels(name, "used").set(pool.get_size() - pool.get_idle_size())
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _count_active(self) -> None:
+        """Ask Postgres now and then; while it is away the last count stands."""
+        if time.monotonic() - self._counted < _COUNT_SECONDS:
+            return
+        self._counted = time.monotonic()
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                with postgres_errors():
+                    ACTIVE_ASSESSMENTS.set(await self._pools.read.fetchval(QUERIES["count_active"]))
+        except (UnavailableError, TimeoutError) as error:
+            logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})

@@ -125,8 +125,11 @@ class Client:
             try:
                 return _object(await self._call("GET", f"{_path(assessment_id)}/wait?{query}"))
             except ClientError as error:
-                if error.code != ErrorCode.TIMEOUT or time.monotonic() >= end:
+                if error.code != ErrorCode.TIMEOUT:
                     raise
+                if time.monotonic() >= end:
+                    words = f"Assessment {assessment_id} has not ended within {within:g} s"
+                    raise ClientError(error.status, error.code, words) from error
 
     async def command(self, assessment_id: str, name: str, data: JsonObject) -> AssessmentRecord:
         """Send a command (`cancel`, `retry`, …), and return the state it led to.

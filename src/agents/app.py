@@ -95,6 +95,7 @@ class CommandsApp(faust.App):
     pools: Pools
     shared_cache: SharedCache
     consumer: BatchConsumer
+    crash_points: CrashPoints
     mount_web: Callable[[CommandsApp, web.Application], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -140,7 +141,7 @@ class CommandsApp(faust.App):
     def _processors(self, tables: Tables) -> Callable[[int], PartitionProcessor]:
         store = BatchStore(self.pools.write)
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        crash_points = CrashPoints.from_environment()
+        self.crash_points = CrashPoints.from_environment()
 
         def new_processor(partition: int) -> PartitionProcessor:
             return PartitionProcessor(
@@ -150,7 +151,7 @@ class CommandsApp(faust.App):
                 store=store,
                 cache=self.shared_cache,
                 table=tables.open(partition),
-                crash_points=crash_points,
+                crash_points=self.crash_points,
             )
 
         return new_processor

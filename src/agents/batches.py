@@ -19,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from ..telemetry import PARTITION_LAG
+from .crash_points import CrashPoint
 from .lanes import Lane, RecordBatch
 
 if TYPE_CHECKING:
@@ -143,8 +144,13 @@ class BatchConsumer(driver.Consumer):
                 return
             piece = records[first : first + size]
             start, lane.fetch_position = lane.fetch_position, piece[-1].offset + 1
-            batch = RecordBatch(flow, start, piece, partial(self._applied.__setitem__, tp, lane.fetch_position))
+            batch = RecordBatch(flow, start, piece, partial(self._acknowledge, tp, lane.fetch_position))
             await self.callback(self._batch_message(tp, batch))
+
+    def _acknowledge(self, tp: TP, position: int) -> None:
+        """Step 7 of a batch: let the next commit of the group's offsets tell it."""
+        self._applied[tp] = position
+        self.app.crash_points.reach(CrashPoint.ACKNOWLEDGED)
 
     def _batch_message(self, tp: TP, batch: RecordBatch) -> ConsumerMessage:
         first = batch.records[0]

@@ -84,7 +84,7 @@ async def inspect(target: Target, checks: tuple[Check, ...]) -> AsyncIterator[tu
         try:
             known = await _measure(check, server, known)
         except SERVER_ERRORS as error:
-            known = replace(known, error=f"{check}: {error or type(error).__name__}")
+            known = replace(known, error=str(error) or type(error).__name__)
         yield check, known
         if known.error is not None:
             return

@@ -103,7 +103,7 @@ class _Dev:
         return services
 
     async def _stop_services(self, services: Services) -> None:
-        with self._view.stage("services stopped"):
+        with self._view.stage("stopping services"):
             await down(self._settings, only=services.started)
 
     def _open_to_clients(self, settings: Settings, stack: AsyncExitStack) -> Settings:
@@ -126,7 +126,7 @@ class _Dev:
         await asyncio.gather(worker.ready(local_url(settings.worker_port)), web.ready(local_url(settings.http_port)))
 
     async def _stop_children(self) -> None:
-        with self._view.stage("worker and web stopped"):
+        with self._view.stage("stopping worker and web"):
             await asyncio.gather(*(child.stop() for child in self._children))
 
     async def _show(self, settings: Settings, services: Services, begin: float) -> None:

@@ -88,9 +88,9 @@ class View:
 
 
 def _screen(board: Board) -> Group:
-    table = Table(box=None, padding=(0, 1), expand=False)
+    table = Table(box=None, padding=(0, 1), expand=True)
     for heading in ("id", "type", "server", "state", "progress", "message", "seconds"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", justify="left")
+        table.add_column(heading, no_wrap=True, ratio=1 if heading == "message" else None)
     now = datetime.now(UTC)
     for row in board.latest(_ROWS):
         table.add_row(*_cells(row, now))

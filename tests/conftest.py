@@ -1,0 +1,82 @@
+"""Fixtures for all tests: real services, installations on them, and workers that end with their test."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assessmentstore.services import down, up
+from assessmentstore.settings import Settings
+
+from tests.harness.installation import (
+    Installation,
+    create_installation,
+    create_template,
+    database_name,
+    drop_database,
+)
+from tests.harness.worker import Cluster
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know whether their test failed."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Settings]:
+    """Kafka, Postgres and Redis: of the environment, else started for this run."""
+    folder = Path(tempfile.mkdtemp(prefix="assessmentstore-tests-"))
+    settings = Settings(_env_file=None, data_dir=folder)  # type: ignore[call-arg]
+    try:
+        yield asyncio.run(up(settings)).apply(settings)
+    finally:
+        asyncio.run(down(settings))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template_database(services: Settings) -> Iterator[str]:
+    """A database with the schema, to be copied."""
+    name = asyncio.run(create_template(services))
+    yield name
+    asyncio.run(drop_database(services, name))
+
+
+@pytest.fixture
+async def installation(
+    services: Settings, template_database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Installation]:
+    """A database and topics of the test's own; a marker `settings(name=value)` sets what is to differ."""
+    marker = request.node.get_closest_marker("settings")
+    wanted: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    made = await create_installation(services, template_database, tmp_path, **wanted)
+    yield made
+    await drop_database(services, database_name(made.settings))
+
+
+@pytest.fixture
+def settings(installation: Installation) -> Settings:
+    """The settings of the test's own installation."""
+    return installation.settings
+
+
+@pytest.fixture
+def cluster(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The workers of the installation; they end with the test, and tell what they logged if it failed."""
+    workers = Cluster(installation)
+    yield workers
+    workers.destroy()
+    if request.node.stash.get(_FAILED, False):
+        print(workers.tails())  # noqa: T201 - pytest shows it with the failure

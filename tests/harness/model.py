@@ -1,0 +1,157 @@
+"""The reference: what should become of each record, worked out from the topic alone and without the code under test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .messages import KIND_HEADER, Kind
+from .topics import TopicRecord
+
+TABLE = {
+    ("pending", "start"): "processing",
+    ("processing", "progress"): "processing",
+    ("processing", "complete"): "completed",
+    ("processing", "fail"): "failed",
+    ("pending", "cancel"): "cancelled",
+    ("processing", "cancel"): "cancelled",
+    ("failed", "retry"): "pending",
+}
+"""State and command, and the state they lead to; anything else is refused."""
+
+ENDED = {"completed", "failed", "cancelled"}
+
+
+@dataclass(frozen=True)
+class State:
+    """An assessment, as far as the contract fixes it."""
+
+    id: str
+    state: str = "pending"
+    version: int = 1
+    progress: int = 0
+    message: str | None = None
+    error: str | None = None
+    result: Any = None
+    retry_count: int = 0
+    owner: str | None = None
+    started: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What should become of one record."""
+
+    record: TopicRecord
+    what: str
+    """accepted, rejected, duplicate or dead."""
+    command_id: str = ""
+    assessment_id: str = ""
+    name: str = ""
+    code: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    before: State | None = None
+    after: State | None = None
+
+
+@dataclass
+class Expected:
+    """What the whole topic should come to."""
+
+    outcomes: dict[int, list[Outcome]]
+    """Of each partition, in the order of its offsets."""
+    states: dict[str, State]
+    overruled: frozenset[str] = frozenset()
+    """Assessments that were changed by plain SQL: their states are not for the model to know."""
+
+    def of(self, what: str) -> list[Outcome]:
+        """All outcomes of one sort."""
+        return [outcome for outcomes in self.outcomes.values() for outcome in outcomes if outcome.what == what]
+
+
+def expect(topic: Mapping[int, Iterable[TopicRecord]]) -> Expected:
+    """Fold a whole commands topic, each partition in the order of its offsets.
+
+    Command ids are looked up by partition only: the load uses no id on two partitions.
+    """
+    states: dict[str, State] = {}
+    outcomes = {}
+    for partition, records in topic.items():
+        known: dict[str, Any] = {}
+        outcomes[partition] = [_judge(record, states, known) for record in records]
+    return Expected(outcomes, states)
+
+
+def _judge(record: TopicRecord, states: dict[str, State], known: dict[str, Any]) -> Outcome:
+    kind = record.header(KIND_HEADER)
+    if kind == Kind.JUNK:
+        return Outcome(record, "dead")
+    attributes, data = _open(record)
+    key, name = (record.key or b"").decode(), attributes["type"].removeprefix("assessment.")
+    outcome = Outcome(record, "rejected", command_id=attributes["id"], assessment_id=key, name=name)
+    content = (name, key, attributes.get("userid"), data)
+    if outcome.command_id in known:
+        if known[outcome.command_id] == content:
+            return replace(outcome, what="duplicate")
+        return replace(outcome, code="IDEMPOTENCY_MISMATCH")
+    known[outcome.command_id] = content
+    if kind == Kind.INVALID:
+        return replace(outcome, code="VALIDATION_ERROR")
+    expected = attributes.get("expectedversion")
+    outcome = _decide(outcome, states.get(key), data, None if expected is None else int(expected))
+    if outcome.after is not None:
+        owner = attributes.get("userid") or data.get("userId") if name == "create" else outcome.after.owner
+        states[key] = replace(outcome.after, owner=owner)
+        return replace(outcome, what="accepted", before=outcome.before, after=states[key])
+    return outcome
+
+
+def _decide(outcome: Outcome, now: State | None, data: Any, expected: int | None) -> Outcome:
+    name = outcome.name
+    if name == "create":
+        if now is not None:
+            return replace(outcome, code="ASSESSMENT_ALREADY_EXISTS")
+        return replace(outcome, after=State(outcome.assessment_id))
+    if now is None:
+        return replace(outcome, code="ASSESSMENT_NOT_FOUND")
+    if expected not in (None, now.version):
+        details = {"expectedVersion": expected, "actualVersion": now.version}
+        return replace(outcome, code="OPTIMISTIC_LOCK_FAILED", details=details)
+    target = TABLE.get((now.state, name))
+    if target is None:
+        return replace(outcome, code="INVALID_STATE_TRANSITION", details={"from": now.state})
+    after = replace(now, state=target, version=now.version + 1, ended=target in ENDED)
+    return replace(outcome, before=now, after=_apply(after, name, data))
+
+
+def _apply(state: State, name: str, data: Any) -> State:
+    match name:
+        case "start":
+            return replace(state, started=True)
+        case "progress":
+            message = data.get("message")
+            return replace(state, progress=data["progress"], message=state.message if message is None else message)
+        case "complete":
+            return replace(state, progress=100, result=data["result"])
+        case "fail":
+            return replace(state, error=data["error"])
+        case "cancel":
+            return replace(state, message=data.get("reason") or state.message)
+        case "retry":
+            count = state.retry_count + 1
+            return replace(state, progress=0, error=None, result=None, started=False, retry_count=count)
+        case _:
+            raise AssertionError(name)
+
+
+def _open(record: TopicRecord) -> tuple[dict[str, Any], Any]:
+    """Attributes and data, in whichever mode the record came."""
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+    if any(name.startswith("ce_") for name in headers):
+        attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
+        return attributes, json.loads(record.value or b"{}")
+    event = json.loads(record.value or b"")
+    return event, event.get("data") or {}

@@ -1,0 +1,59 @@
+"""Ways to break a worker on purpose, so that tests can show that they notice; applied inside the worker's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Collection
+from typing import Any
+
+from assessmentstore.agents import commands, crash_points
+from assessmentstore.store import batch
+from assessmentstore.store.queries import QUERIES
+
+
+def _no_fence() -> None:
+    """A batch moves the applied position whoever owns the partition."""
+    QUERIES["advance_partition"] = """
+        UPDATE command_offsets SET next_offset = $5
+        WHERE topic = $1 AND partition = $2 AND $3::bigint IS NOT NULL AND $4::bigint IS NOT NULL
+        RETURNING NOW() AS now
+    """
+
+
+def _no_resume() -> None:
+    """What was committed but not published is forgotten."""
+
+    async def resume(self: Any) -> None:
+        self._published = True
+
+    commands.PartitionProcessor._resume = resume  # type: ignore[method-assign]
+
+
+def _no_duplicate_check() -> None:
+    """No command id has been seen before."""
+
+    async def known(self: batch.BatchTransaction, command_ids: Collection[str]) -> dict[str, bytes]:
+        return {}
+
+    batch.BatchTransaction.known = known  # type: ignore[method-assign]
+
+
+def _freeze() -> None:
+    """At the armed crash point the worker stops as with SIGSTOP, instead of dying."""
+
+    def reach(self: Any, point: crash_points.CrashPoint) -> None:
+        if point is self._armed:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    crash_points.CrashPoints.reach = reach  # type: ignore[method-assign]
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "no-fence": _no_fence,
+    "no-resume": _no_resume,
+    "no-duplicate-check": _no_duplicate_check,
+    "freeze": _freeze,
+}

@@ -1,0 +1,75 @@
+"""Read whole topics, without a group."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from assessmentstore.settings import Settings
+
+from .waiting import DEADLINE
+
+
+@dataclass(frozen=True)
+class TopicRecord:
+    """A record as a consumer sees it."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+    def header(self, name: str) -> str | None:
+        """The last header of this name, as text."""
+        values = [value for header, value in self.headers if header == name]
+        return values[-1].decode() if values and values[-1] is not None else None
+
+
+async def end_offsets(settings: Settings, topic: str, partitions: int) -> dict[int, int]:
+    """Where each partition of a topic ends."""
+    async with _consumer(settings) as consumer:
+        tps = [TopicPartition(topic, partition) for partition in range(partitions)]
+        ends = await consumer.end_offsets(tps)
+    return {tp.partition: end for tp, end in ends.items()}
+
+
+async def read_topic(settings: Settings, topic: str, partitions: int) -> dict[int, list[TopicRecord]]:
+    """All committed records of each partition, in order."""
+    tps = [TopicPartition(topic, partition) for partition in range(partitions)]
+    found: dict[int, list[TopicRecord]] = {partition: [] for partition in range(partitions)}
+    async with _consumer(settings) as consumer, asyncio.timeout(DEADLINE):
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        ends = await consumer.end_offsets(tps)
+        while [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                found[tp.partition] += [
+                    TopicRecord(tp.partition, item.offset, item.key, item.value, tuple(item.headers))
+                    for item in records
+                ]
+    return found
+
+
+async def emitted_watermarks(settings: Settings) -> dict[int, int]:
+    """The emitted watermark of each partition that has one."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(settings.emitted_group)
+    finally:
+        await admin.close()
+    return {tp.partition: item.offset for tp, item in found.items() if tp.topic == settings.commands_topic}
+
+
+def _consumer(settings: Settings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )

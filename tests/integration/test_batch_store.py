@@ -1,0 +1,256 @@
+"""The batch transaction on a real Postgres: fence, version check, duplicates and outbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from assessmentstore.agents.fold import Decoded, Folded, fold
+from assessmentstore.models.assessment import AssessmentRecord
+from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
+from assessmentstore.models.errors import ErrorCode, Rejection
+from assessmentstore.settings import Settings
+from assessmentstore.store.batch import BatchStore, DeadLetter, FencedError, PartitionClaim
+from assessmentstore.store.migrate import is_migrated, migrate
+from assessmentstore.store.postgres import Pools, StaleViewError, UnstorableError, open_pools
+from assessmentstore.store.reads import OutcomeReader
+
+TOPIC = "assessment.commands"
+
+
+@pytest.fixture
+async def pools(settings: Settings) -> AsyncIterator[Pools]:
+    async with open_pools(settings, application="test") as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(pools: Pools) -> BatchStore:
+    return BatchStore(pools.write)
+
+
+def command(
+    offset: int, kind: str, assessment: str = "a1", *, command_id: str | None = None, **data: object
+) -> Decoded:
+    if kind == "create":
+        data = {"assessmentType": "health", "options": {"x": 1.5}} | data
+    header = CommandHeader(
+        id=command_id or f"c{offset}-{assessment}",
+        type=CommandType(f"assessment.{kind}"),
+        assessment_id=assessment,
+        user_id="bob",
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        fingerprint=fingerprint(kind, assessment, "bob", data),
+    )
+    return Decoded(offset, 0, Command(header=header, data=COMMAND_DATA[header.type].model_validate(data)))
+
+
+async def apply(
+    store: BatchStore, claim: PartitionClaim, *batch: Decoded, states: dict[str, AssessmentRecord] | None = None
+) -> Folded:
+    """Commit a batch as a lane does; `states` stands in for a view that may be stale."""
+    end = batch[-1].offset + 1
+    async with store.transaction(claim, next_offset=end) as transaction:
+        loaded = await transaction.load({decoded.header.assessment_id for decoded in batch if decoded.header})
+        known = await transaction.known({decoded.header.id for decoded in batch if decoded.header})
+        folded = fold(batch, loaded if states is None else states, known, transaction.now)
+        await transaction.write(folded.changes)
+    return folded
+
+
+async def one_row(pools: Pools, query: str) -> asyncpg.Record:
+    row = await pools.read.fetchrow(query)
+    assert row is not None
+    return row
+
+
+async def claim(store: BatchStore, partition: int = 0, *, owner: str = "one") -> PartitionClaim:
+    return await store.claim(TOPIC, partition, owner=owner, epoch=None)
+
+
+async def test_what_is_committed_is_read_back_as_it_was(store: BatchStore, pools: Pools) -> None:
+    mine = await claim(store)
+
+    letter = DeadLetter(offset=3, key=b"\x00", value=b"\xff", headers=[("h", None), ("i", b"\x00")], reason="junk")
+    folded = await apply(
+        store, mine, command(0, "create"), command(1, "start"), command(2, "retry"), Decoded(3, 0, letter)
+    )
+
+    outbox = await store.outbox(0, 0, 4)
+    assert [event for event, _, _ in outbox.events] == [item.event for item in folded.changes.accepted]
+    assert outbox.rejections[0].rejection == folded.changes.refused[0].rejection
+    assert outbox.rejections[0].header.id == "c2-a1"
+    assert outbox.dead_letters == [letter]
+    assert await store.changed_since(0, 0, 4) == folded.changes.after
+    row = await one_row(pools, "SELECT * FROM assessment_audit_trail WHERE new_version = 2")
+    assert (row["action"], row["old_state"], row["new_state"], row["old_version"]) == (
+        "started",
+        "pending",
+        "processing",
+        1,
+    )
+
+
+async def test_an_outbox_has_only_its_range_of_offsets(store: BatchStore) -> None:
+    mine = await claim(store)
+    await apply(store, mine, command(0, "create"), command(1, "start"), command(2, "progress", progress=1))
+
+    outbox = await store.outbox(0, 1, 2)
+
+    assert [event.version for event, _, _ in outbox.events] == [2]
+
+
+async def test_a_worker_whose_partition_was_taken_writes_nothing(store: BatchStore, pools: Pools) -> None:
+    zombie = await claim(store, owner="zombie")
+    await claim(store, owner="heir")
+
+    with pytest.raises(FencedError):
+        await apply(store, zombie, command(0, "create"))
+
+    assert await pools.read.fetchval("SELECT count(*) FROM assessment_states") == 0
+    assert await pools.read.fetchval("SELECT next_offset FROM command_offsets") == 0
+
+
+async def test_a_worker_cannot_claim_again_what_was_taken_from_it(store: BatchStore) -> None:
+    zombie = await claim(store, owner="zombie")
+    heir = await claim(store, owner="heir")
+
+    with pytest.raises(FencedError):
+        await store.claim(TOPIC, 0, owner="zombie", epoch=zombie.epoch)
+
+    again = await store.claim(TOPIC, 0, owner="heir", epoch=heir.epoch)
+    assert again.epoch == heir.epoch + 1
+
+
+async def test_a_claim_waits_for_the_batch_under_way_and_sees_its_position(store: BatchStore) -> None:
+    first = await claim(store)
+    async with store.transaction(first, next_offset=7):
+        taking = asyncio.create_task(claim(store, owner="heir"))
+        done, _ = await asyncio.wait({taking}, timeout=0.2)
+        assert not done
+
+    assert (await taking).next_offset == 7
+
+
+async def test_a_position_is_never_moved_twice(store: BatchStore) -> None:
+    mine = await claim(store)
+    await apply(store, mine, command(0, "create"))
+
+    with pytest.raises(FencedError):
+        await apply(store, mine, command(0, "create", "a2"))
+
+
+async def test_a_version_that_was_changed_behind_our_back_is_never_overwritten(store: BatchStore, pools: Pools) -> None:
+    mine = await claim(store)
+    states = (await apply(store, mine, command(0, "create"))).changes.after
+    await pools.write.execute("UPDATE assessment_states SET version = 5, message = 'by hand'")
+    mine = await store.claim(TOPIC, 0, owner="one", epoch=mine.epoch)
+
+    with pytest.raises(StaleViewError):
+        await apply(store, mine, command(1, "start"), states=states)
+
+    row = await one_row(pools, "SELECT state, version, message FROM assessment_states")
+    assert tuple(row) == ("pending", 5, "by hand")
+    assert await pools.read.fetchval("SELECT next_offset FROM command_offsets") == 1
+
+
+async def test_an_id_that_was_inserted_behind_our_back_is_never_overwritten(store: BatchStore) -> None:
+    mine = await claim(store)
+    await apply(store, mine, command(0, "create"))
+    mine = await store.claim(TOPIC, 0, owner="one", epoch=mine.epoch)
+
+    with pytest.raises(StaleViewError):
+        await apply(store, mine, command(1, "create"), states={})
+
+
+async def test_one_command_id_on_two_partitions_has_one_effect(store: BatchStore, pools: Pools) -> None:
+    one, other = await claim(store, 0), await claim(store, 1)
+    create = command(0, "create", command_id="same")
+
+    outcomes = await asyncio.gather(apply(store, one, create), apply(store, other, create), return_exceptions=True)
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, StaleViewError)]
+    duplicates = [outcome for outcome in outcomes if isinstance(outcome, Folded) and outcome.duplicates]
+    assert len(refused) + len(duplicates) == 1
+    assert await pools.read.fetchval("SELECT count(*) FROM assessment_audit_trail") == 1
+
+
+async def test_a_value_that_postgres_refuses_is_told_from_an_outage(store: BatchStore) -> None:
+    mine = await claim(store)
+    state = (await apply(store, mine, command(0, "create"))).changes.after["a1"]
+    mine = await store.claim(TOPIC, 0, owner="one", epoch=mine.epoch)
+
+    with pytest.raises(UnstorableError):
+        await apply(store, mine, command(1, "start"), states={"a1": state.model_copy(update={"message": "\x00"})})
+
+
+async def test_the_stored_times_are_those_of_the_events(store: BatchStore, pools: Pools) -> None:
+    mine = await claim(store)
+    created = (await apply(store, mine, command(0, "create"))).changes.after["a1"]
+    mine = await store.claim(TOPIC, 0, owner="one", epoch=mine.epoch)
+
+    started = (await apply(store, mine, command(1, "start"))).changes.after["a1"]
+
+    row = await one_row(pools, "SELECT created_at, updated_at, started_at FROM assessment_states")
+    assert tuple(row) == (created.created_at, started.updated_at, started.updated_at)
+
+
+async def test_a_plain_update_sets_its_time_by_the_trigger(store: BatchStore, pools: Pools) -> None:
+    await apply(store, await claim(store), command(0, "create"))
+    before = await pools.read.fetchval("SELECT updated_at FROM assessment_states")
+
+    await pools.write.execute("UPDATE assessment_states SET message = 'by hand'")
+
+    assert await pools.read.fetchval("SELECT updated_at FROM assessment_states") > before
+
+
+async def test_the_answer_to_a_command_is_the_state_right_after_it(store: BatchStore, pools: Pools) -> None:
+    create, start, progress = command(0, "create"), command(1, "start"), command(2, "progress", progress=9)
+    await apply(store, await claim(store), create, start, progress)
+    assert start.header is not None
+
+    outcome = await OutcomeReader(pools.read).get(start.header.id, start.header.fingerprint)
+
+    assert isinstance(outcome, AssessmentRecord)
+    assert (outcome.version, outcome.state, outcome.progress) == (2, "processing", 0)
+
+
+async def test_the_answer_to_a_refused_command_is_its_refusal(store: BatchStore, pools: Pools) -> None:
+    start = command(0, "start")
+    await apply(store, await claim(store), start)
+    assert start.header is not None
+    reader = OutcomeReader(pools.read)
+
+    outcome = await reader.get(start.header.id, start.header.fingerprint)
+
+    assert isinstance(outcome, Rejection)
+    assert outcome.code is ErrorCode.NOT_FOUND
+    assert await reader.get("unknown", b"") is None
+
+
+async def test_another_content_under_the_same_id_gets_no_answer_but_a_mismatch(store: BatchStore, pools: Pools) -> None:
+    await apply(store, await claim(store), command(0, "create"))
+
+    outcome = await OutcomeReader(pools.read).get("c0-a1", b"another")
+
+    assert isinstance(outcome, Rejection)
+    assert outcome.code is ErrorCode.IDEMPOTENCY_MISMATCH
+
+
+async def test_migrating_from_several_places_at_once_applies_each_step_once(services: Settings) -> None:
+    connection = await asyncpg.connect(services.database_url)
+    name = f"migrate_{datetime.now(UTC):%H%M%S%f}"
+    await connection.execute(f'CREATE DATABASE "{name}"')
+    url = services.database_url.rsplit("/", 1)[0] + f"/{name}"
+    assert not await is_migrated(url)
+
+    applied = await asyncio.gather(*(migrate(url) for _ in range(4)))
+
+    assert sorted(step for steps in applied for step in steps) == max(applied)
+    assert await is_migrated(url)
+    await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await connection.close()

@@ -1,0 +1,179 @@
+"""Redis, the memory layer and the RocksDB table: never an older version over a newer one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
+from assessmentstore.models.errors import UnavailableError
+from assessmentstore.settings import Settings
+from assessmentstore.store.cache import MemoryCache, SharedCache, open_redis
+from assessmentstore.store.postgres import open_pools
+from assessmentstore.store.reads import StateReader
+from assessmentstore.store.table import StateTable
+
+NOBODY_LISTENS = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    async with open_redis(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def cache(redis: Redis, settings: Settings) -> SharedCache:
+    return SharedCache(redis, settings.topic_prefix)
+
+
+def state(assessment_id: str = "a1", version: int = 1, **changes: object) -> AssessmentRecord:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    values = {"state": AssessmentState.PENDING, "created_at": now, "updated_at": now, "request_data": {}} | changes
+    return AssessmentRecord.model_validate({"assessment_id": assessment_id, "version": version} | values)
+
+
+def reflected(*states: AssessmentRecord) -> dict[str, tuple[int, bytes]]:
+    return {item.assessment_id: (item.version, item.to_json()) for item in states}
+
+
+async def test_a_fill_never_replaces_a_newer_version(cache: SharedCache) -> None:
+    await cache.bulk_set([state(version=10)])
+
+    await cache.bulk_set([state(version=9), state("a2")])
+
+    found = await cache.bulk_get(["a1", "a2", "a3"])
+    assert {key: item.version for key, item in found.items()} == {"a1": 10, "a2": 1}
+
+
+async def test_what_is_invalidated_is_gone(cache: SharedCache) -> None:
+    await cache.bulk_set([state()])
+
+    await cache.invalidate(["a1", "never there"])
+
+    assert await cache.get("a1") is None
+
+
+async def test_entries_of_one_installation_are_not_seen_by_another(cache: SharedCache, redis: Redis) -> None:
+    await cache.bulk_set([state()])
+
+    assert await SharedCache(redis, "another.").get("a1") is None
+
+
+async def test_a_batch_moves_the_position_with_the_states(cache: SharedCache) -> None:
+    assert await cache.reflect(0, start=0, end=5, states=reflected(state(version=3))) == 5
+    assert await cache.reflect(0, start=5, end=8, states=reflected(state(version=4))) == 8
+
+    found = await cache.get("a1")
+    assert found is not None
+    assert found.version == 4
+
+
+async def test_a_batch_after_a_missed_one_is_not_taken_and_the_gap_is_told(cache: SharedCache) -> None:
+    await cache.reflect(0, start=0, end=5, states={})
+
+    position = await cache.reflect(0, start=7, end=9, states=reflected(state()))
+
+    assert position == 5
+    assert await cache.get("a1") is None
+
+
+async def test_positions_of_partitions_are_apart(cache: SharedCache) -> None:
+    await cache.reflect(0, start=0, end=5, states={})
+
+    assert await cache.reflect(1, start=0, end=2, states={}) == 2
+
+
+async def test_messages_reach_whoever_listens(cache: SharedCache) -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    async def listen() -> None:
+        async for message in cache.messages("changes", "replies:me"):
+            heard.append(message)
+            if len(heard) == 1:
+                await cache.reflect(
+                    0, start=0, end=1, states={}, messages=[("replies:me", b"1"), ("replies:you", b"2")]
+                )
+            if len(heard) >= 3:
+                return
+
+    await asyncio.wait_for(listen(), 10)
+
+    assert [message for message in heard if message[1]] == [("replies:me", b"1")]
+
+
+async def test_a_redis_that_is_away_costs_one_time_out_and_then_nothing(settings: Settings) -> None:
+    away = settings.model_copy(update={"redis_url": NOBODY_LISTENS})
+    async with open_redis(away) as client:
+        cache = SharedCache(client, "")
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await cache.get("a1")
+
+        with pytest.raises(UnavailableError, match="a moment ago"):
+            await cache.get("a1")
+
+
+async def test_reads_go_to_postgres_while_redis_is_away(settings: Settings) -> None:
+    away = settings.model_copy(update={"redis_url": NOBODY_LISTENS})
+    async with open_pools(settings, application="test") as pools, open_redis(away) as client:
+        await pools.write.execute(
+            "INSERT INTO assessment_states (assessment_id, state, request_data) VALUES ('a1', 'pending', '{}')"
+        )
+
+        found = await StateReader(pools.read, SharedCache(client, "")).get("a1")
+
+    assert found is not None
+    assert found.assessment_id == "a1"
+
+
+async def test_a_cached_version_that_is_too_old_is_read_from_postgres(settings: Settings, cache: SharedCache) -> None:
+    async with open_pools(settings, application="test") as pools:
+        await pools.write.execute(
+            "INSERT INTO assessment_states (assessment_id, state, version, request_data)"
+            " VALUES ('a1', 'pending', 4, '{}')"
+        )
+        await cache.bulk_set([state(version=3)])
+        reader = StateReader(pools.read, cache)
+
+        cached, fresh = await reader.get("a1"), await reader.get("a1", min_version=4)
+
+        filled = await cache.get("a1")
+    assert (cached and cached.version, fresh and fresh.version, filled and filled.version) == (3, 4, 4)
+
+
+def test_memory_keeps_only_what_never_changes_again() -> None:
+    memory = MemoryCache()
+
+    for kind in AssessmentState:
+        memory.set(state(kind, state=kind))
+
+    assert {kind for kind in AssessmentState if memory.get(kind)} == {"completed", "cancelled"}
+
+
+def test_a_table_comes_back_with_its_position(tmp_path: Path) -> None:
+    table = StateTable(tmp_path / "t")
+    assert table.position is None
+    table.apply({"a1": state(version=2).to_json(), "ä": state("ä").to_json()}, position=7)
+    table.close()
+
+    again = StateTable(tmp_path / "t")
+
+    assert again.position == 7
+    assert again.get("a1") == state(version=2)
+    assert again.bulk_get(["a1", "ä", "a3"]) == {"a1": state(version=2), "ä": state("ä")}
+    again.close()
+
+
+def test_a_cleared_table_is_empty(tmp_path: Path) -> None:
+    table = StateTable(tmp_path / "t")
+    table.apply({"a1": state().to_json()}, position=7)
+
+    table.clear()
+
+    assert (table.position, table.get("a1"), table.bulk_get(["a1"])) == (None, None, {})
+    table.close()

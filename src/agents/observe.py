@@ -1,14 +1,17 @@
-"""What a committed batch tells Prometheus."""
+"""What a committed batch tells Prometheus and the log."""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
 from ..models.assessment import AssessmentState
 from ..models.commands import CommandHeader
+from ..models.events import AssessmentEvent
 from ..telemetry import (
     CANCELLED_ASSESSMENTS,
     COMMANDS,
@@ -36,28 +39,43 @@ def observe_batch(batch: Sequence[Decoded], folded: Folded) -> None:
     now = time.time()
     for decoded in batch:
         QUEUE_WAIT_TIME.observe(max(0.0, now - decoded.timestamp / 1000))
-    for accepted in folded.changes.accepted:
-        event = accepted.event
-        log.debug("accepted", type=event.type, version=event.version, **_ids(accepted.header))
-        COMMANDS.labels(accepted.header.type, "accepted").inc()
-        if event.previous_state is None:
-            TOTAL_ASSESSMENTS.inc()
-        elif event.state in _ENDED and event.state is not event.previous_state:
-            _ENDED[event.state].inc()
-            duration = folded.changes.after[event.assessment_id].duration
-            if duration is not None:
-                PROCESSING_TIME.observe(duration / 1000)
-    for refused in folded.changes.refused:
-        COMMANDS.labels(refused.header.type, "refused").inc()
-        log.info("refused", why=refused.rejection.message, code=refused.rejection.code, **_ids(refused.header))
+    changes = folded.changes
+    outcomes = Counter((item.header.type, "accepted") for item in changes.accepted)
+    outcomes.update((item.header.type, "refused") for item in changes.refused)
+    for labels, count in outcomes.items():
+        COMMANDS.labels(*labels).inc(count)
+    for accepted in changes.accepted:
+        _count_transition(accepted.event, folded)
     DUPLICATES.inc(folded.duplicates)
+    DEAD_LETTERS.inc(len(changes.dead_letters))
+    _log_batch(folded)
+
+
+def _count_transition(event: AssessmentEvent, folded: Folded) -> None:
+    if event.previous_state is None:
+        TOTAL_ASSESSMENTS.inc()
+    elif event.state in _ENDED:
+        _ENDED[event.state].inc()
+        duration = folded.changes.after[event.assessment_id].duration
+        if duration is not None:
+            PROCESSING_TIME.observe(duration / 1000)
+
+
+def _log_batch(folded: Folded) -> None:
+    changes = folded.changes
+    # A structlog call that is filtered out still costs more than the rest of this module.
+    if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
+        for accepted in changes.accepted:
+            event = accepted.event
+            log.debug("accepted", type=event.type, version=event.version, **_ids(accepted.header))
+    for refused in changes.refused:
+        log.info("refused", why=refused.rejection.message, code=refused.rejection.code, **_ids(refused.header))
     for header in folded.borrowed:
         log.warning(
             "a command id came again with another content, which has no effect: give every command an id of its own",
             **_ids(header),
         )
-    DEAD_LETTERS.inc(len(folded.changes.dead_letters))
-    for letter in folded.changes.dead_letters:
+    for letter in changes.dead_letters:
         log.warning("a record is no command: it went to the dead letters", why=letter.reason, offset=letter.offset)
 
 

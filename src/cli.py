@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import shlex
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from .client_commands import commands
-
-if TYPE_CHECKING:
-    from .services.model import Service
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -39,12 +36,13 @@ class _OneLineErrors(TyperGroup):
 
 def _exit_code(error: Exception) -> int | None:
     """The exit code of an error whose message says all; nothing for any other."""
-    from .models.errors import AssessmentStoreError, ErrorCode
-    from .services.model import ServicesError
     from .settings import SettingsError
 
     if isinstance(error, SettingsError):
         return _USAGE
+    from .models.errors import AssessmentStoreError, ErrorCode
+    from .services import ServicesError
+
     if isinstance(error, AssessmentStoreError | ServicesError):
         return _TIMED_OUT if getattr(error, "code", None) == ErrorCode.TIMEOUT else _FAILURE
     return None
@@ -112,12 +110,14 @@ def up() -> None:
     Example:
       assessmentstore services up && eval "$(assessmentstore services env)"
     """
-    from .services.manager import up as start
+    from .output import progress, without_password
+    from .services import up as start
     from .settings import Settings
 
-    present = asyncio.run(start(Settings.load(), report=_report))
+    with progress("starting services") as report:
+        present = asyncio.run(start(Settings.load(), report=report))
     for service in present.services:
-        typer.echo(_line(service))
+        typer.echo(f"{service.name:<8}  {service.how:<11}  {without_password(service.url)}  ({service.detail})")
 
 
 @services.command()
@@ -130,10 +130,12 @@ def down() -> None:
     Example:
       assessmentstore services down
     """
-    from .services.manager import down as stop
+    from .output import progress
+    from .services import down as stop
     from .settings import Settings
 
-    stopped = asyncio.run(stop(Settings.load(), report=_report))
+    with progress("stopping services") as report:
+        stopped = asyncio.run(stop(Settings.load(), report=report))
     typer.echo("\n".join(f"{name}: stopped" for name in stopped) or "nothing to stop")
 
 
@@ -145,8 +147,7 @@ def env() -> None:
     Example:
       eval "$(assessmentstore services env)"
     """
-    from .services.manager import found
-    from .services.model import ServicesError
+    from .services import ServicesError, found
     from .settings import Settings
 
     present = found(Settings.load())
@@ -167,9 +168,11 @@ def migrate() -> None:
       assessmentstore migrate
     """
     from . import bootstrap
+    from .output import progress
     from .settings import Settings
 
-    done = asyncio.run(bootstrap.migrate(Settings.load()))
+    with progress("schema and topics"):
+        done = asyncio.run(bootstrap.migrate(Settings.load()))
     typer.echo("\n".join(done) or "nothing to do: schema and topics are there")
 
 
@@ -232,17 +235,6 @@ def token(
     roles = [Role(name) for name in role or [Role.USER]]
     secret = signing_secret(client_settings())
     typer.echo(mint_token(secret, user or local_user(), roles, timedelta(seconds=expires)))
-
-
-def _report(line: str) -> None:
-    """Tell how a long task goes, apart from what it prints."""
-    typer.echo(line, err=True)
-
-
-def _line(service: Service) -> str:
-    from .output import without_password
-
-    return f"{service.name:<8}  {service.how:<11}  {without_password(service.url)}  ({service.detail})"
 
 
 app.add_typer(services, name="services", help="Start, stop and find Kafka, Postgres and Redis.")

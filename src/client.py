@@ -92,8 +92,12 @@ class Client:
         Raises:
             ClientError: there is no such assessment, it is not visible, or the API does not answer.
         """
-        known = {} if unless_version is None else {"If-None-Match": f'"{unless_version}"'}
-        answer = await self._call("GET", _path(assessment_id), headers=known)
+        path = _path(assessment_id)
+        if unless_version is None:
+            return _record(await self._call("GET", path))
+        # The minimum keeps a server whose copy is behind from answering with an older state.
+        known = {"If-None-Match": f'"{unless_version}"'}
+        answer = await self._call("GET", f"{path}?minVersion={unless_version}", headers=known)
         return None if answer.status == 304 else _record(answer)
 
     async def changes(self, assessment_id: str) -> AsyncIterator[AssessmentRecord]:
@@ -105,12 +109,13 @@ class Client:
         version: int | None = None
         while True:
             record = await self.get(assessment_id, unless_version=version)
-            if record is not None:
-                yield record
-                if record.is_final:
-                    return
-                version = record.version
-            await asyncio.sleep(_POLL)
+            if record is None:
+                await asyncio.sleep(_POLL)
+                continue
+            yield record
+            if record.is_final:
+                return
+            version = record.version
 
     async def wait(self, assessment_id: str, *, within: float) -> JsonObject:
         """Return the outcome once it is completed, failed or cancelled, however often the server restarts meanwhile.
@@ -170,7 +175,7 @@ class Client:
             async with self._session.request(method, url, data=body, headers=headers) as response:
                 self._reached = True
                 return _Answer(response.status, await response.read(), _seconds(response.headers.get("Retry-After")))
-        except ValueError as error:
+        except (ValueError, aiohttp.NonHttpUrlClientError) as error:
             raise ClientError(0, "UNREACHABLE", f"{self._url} is not a URL: give one like http://host:3000") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = str(error) or type(error).__name__

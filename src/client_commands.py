@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .output import print_answer, print_change, print_json
+from .output import for_people, print_answer, print_change
 
 if TYPE_CHECKING:
     from .client import Client
@@ -115,7 +115,7 @@ def wait(
     Example:
       assessmentstore wait 7f1c0b6e --timeout 60 && echo completed
     """
-    waiting = _wait_with_bar if sys.stderr.isatty() else _wait
+    waiting = _wait_with_bar if for_people(sys.stderr) else _wait
     outcome = _call(url, token, lambda client: waiting(client, assessment_id, timeout), patience=timeout)
     print_answer(outcome, json)
     _exit_for(outcome["status"])
@@ -132,12 +132,11 @@ def watch(assessment_id: Id, url: Url = None, token: Token = None, json: Json = 
     Example:
       assessmentstore watch 7f1c0b6e
     """
-    show = print_json if json or not sys.stdout.isatty() else print_change
 
     async def follow(client: Client) -> str:
         state = ""
         async for record in client.changes(assessment_id):
-            show(_wire(record))
+            print_change(_wire(record), json)
             state = record.state
         return state
 

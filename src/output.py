@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 import orjson
 import typer
 
 
+def for_people(stream: TextIO) -> bool:
+    """Whether somebody looks at a stream: it is a terminal."""
+    return stream.isatty()
+
+
 def print_answer(answer: Mapping[str, Any], as_json: bool) -> None:
     """Print an answer as a table on a terminal, else as JSON."""
-    if as_json or not sys.stdout.isatty():
-        print_json(answer)
+    if as_json or not for_people(sys.stdout):
+        _print_json(answer)
     else:
         _print_table(answer)
 
 
-def print_json(answer: Mapping[str, Any]) -> None:
-    """Print one line of JSON."""
+def _print_json(answer: Mapping[str, Any]) -> None:
     typer.echo(orjson.dumps(answer))
 
 
@@ -38,11 +43,24 @@ def _print_table(answer: Mapping[str, Any]) -> None:
     Console().print(table)
 
 
-def print_change(record: Mapping[str, Any]) -> None:
-    """Print the state of an assessment on one line."""
+def print_change(record: Mapping[str, Any], as_json: bool) -> None:
+    """Print the state of an assessment on one line, for people on a terminal and as JSON elsewhere."""
+    if as_json or not for_people(sys.stdout):
+        return _print_json(record)
     message = record["errorMessage"] or record["message"] or ""
     at = record["updatedAt"][11:19]
-    typer.echo(f"{at}  v{record['version']:<3}  {record['state']:<10}  {record['progress']:>3} %  {message}")
+    return typer.echo(f"{at}  v{record['version']:<3}  {record['state']:<10}  {record['progress']:>3} %  {message}")
+
+
+@contextmanager
+def progress(task: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error that a long task goes on; what is yielded tells its steps."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(stderr=True, highlight=False)
+    with console.status(Text(task)):  # moves on a terminal, and is nothing elsewhere
+        yield lambda line: console.print(line, markup=False, soft_wrap=True)
 
 
 def without_password(url: str) -> str:

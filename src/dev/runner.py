@@ -73,6 +73,7 @@ class _Dev:
             asyncio.get_running_loop().add_signal_handler(number, stop, number)
         with suppress(asyncio.CancelledError):
             await work
+        self._view.say("everything that was started here is stopped")
         return 0
 
     async def _work(self) -> None:

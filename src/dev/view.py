@@ -51,10 +51,7 @@ class View:
     def stage(self, name: str) -> Iterator[None]:
         """Show that a stage is under way, and then how long it took."""
         start = time.monotonic()
-        if self._console.is_terminal:
-            with self._console.status(Text(name)):
-                yield
-        else:
+        with self._console.status(Text(name)):  # moves on a terminal, and is nothing elsewhere
             yield
         self.say(f"{name:<24} {time.monotonic() - start:5.1f} s")
 

@@ -32,8 +32,9 @@ MAX_COMMAND_BYTES = 1024 * 1024
 _MAX_DEPTH = 64
 _INT64 = 2**63
 
-# Only values that match are walked: a null byte, a number of many digits, or enough brackets to be nested too deep.
-_SUSPECT = re.compile(rb"\\u0000|\d{16}|[eE][+-]?\d{3}")
+# Only values that match, or have enough brackets to be nested too deep, are walked: a null byte, or so many digits that
+# the number may not survive as one of 64 bits.
+_SUSPECT = re.compile(rb"\\u0000|\d{19}")
 
 Headers = Iterable[tuple[str, bytes | None]]
 

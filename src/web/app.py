@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from aiohttp import web
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 2.0
 
 _RESTART_SECONDS = 1.0
+_CANCEL_SECONDS = 0.1
 
 _HEALTH = web.AppKey("health", Health)
 _METRICS = web.AppKey("metrics", Metrics)
@@ -128,9 +129,10 @@ async def _background(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # A driver that connects just now may lose a cancellation (redis-py does on Python 3.11): ask until it is heard.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_SECONDS)
 
 
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:

@@ -91,6 +91,12 @@ async def judge(
     return [*unsettled, *_at_most(_check_sent(world, sent or {})), *found]
 
 
+async def assert_exactly_once(installation: Installation, **options: Any) -> None:
+    """Judge, and fail with all that was found."""
+    violations = await judge(installation, **options)
+    assert not violations, "\n".join(["violations:", *violations])
+
+
 def _at_most(violations: Iterable[str]) -> list[str]:
     found = list(violations)
     return found if len(found) <= _MOST_TOLD else [*found[:_MOST_TOLD], f"... and {len(found) - _MOST_TOLD} more"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from assessmentstore.settings import Settings
 
@@ -55,11 +56,13 @@ async def read_topic(settings: Settings, topic: str, partitions: int) -> dict[in
 
 
 async def emitted_watermarks(settings: Settings) -> dict[int, int]:
-    """The emitted watermark of each partition that has one."""
+    """The emitted watermark of each partition that has one; none while the coordinator is not there yet."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
-    await admin.start()
     try:
+        await admin.start()
         found = await admin.list_consumer_group_offsets(settings.emitted_group)
+    except KafkaError:
+        return {}
     finally:
         await admin.close()
     return {tp.partition: item.offset for tp, item in found.items() if tp.topic == settings.commands_topic}

@@ -86,8 +86,9 @@ class _Dev:
     async def _start_and_follow(self, stack: AsyncExitStack) -> None:
         begin = time.monotonic()
         with self._view.stage("services"):
-            # The import takes seconds, too.
-            services, migrate = await asyncio.gather(self._start_services(stack), asyncio.to_thread(_import_migrate))
+            importing = asyncio.get_running_loop().run_in_executor(None, _import_migrate)
+            services = await self._start_services(stack)
+            migrate = await importing
         settings = self._open_to_clients(services.apply(self._settings), stack)
         await self._start_children(settings, services, stack)
         with self._view.stage("schema and topics"):
@@ -142,16 +143,18 @@ class _Dev:
 
     def _kill(self) -> None:
         """End all of it now, without any ceremony."""
-        for child in self._children:
-            child.kill()
-        for pid in _local_pids(self._settings) - self._running_before:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        os._exit(_KILLED)
+        try:
+            for child in self._children:
+                child.kill()
+            for pid in _local_pids(self._settings) - self._running_before:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+        finally:
+            os._exit(_KILLED)
 
 
 def _import_migrate() -> Callable[[Settings], Coroutine[Any, Any, list[str]]]:
-    from ..bootstrap import migrate  # noqa: PLC0415 - slow: it goes on while the services start
+    from ..bootstrap import migrate  # noqa: PLC0415 - takes seconds, and goes on while the services start
 
     return migrate
 

@@ -14,7 +14,7 @@ import orjson
 
 from ..models.assessment import AssessmentRecord
 from ..models.commands import CommandHeader
-from ..models.errors import AssessmentStoreError, ErrorCode, Rejection
+from ..models.errors import AssessmentStoreError, ErrorCode, Rejection, UnavailableError
 from ..models.events import AssessmentEvent, event_from_json
 from .postgres import Connection, Pool, StaleViewError, postgres_errors, record_from_row
 from .queries import QUERIES
@@ -111,7 +111,14 @@ class BatchStore:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            row = await self._pool.fetchrow(QUERIES["claim_partition"], topic, partition, owner, epoch)
+            async with self._pool.acquire() as connection:
+                try:
+                    async with connection.transaction():
+                        await connection.execute(QUERIES["limit_lock_wait"])
+                        row = await connection.fetchrow(QUERIES["claim_partition"], topic, partition, owner, epoch)
+                except asyncpg.LockNotAvailableError as error:
+                    await connection.execute(QUERIES["end_batch_of_another"], topic, partition)
+                    raise UnavailableError("Postgres ends the batch of a worker that is frozen") from error
         if row is None:
             raise FencedError(f"{topic}[{partition}] was taken by another worker after epoch {epoch}")
         return PartitionClaim(topic, partition, row["epoch"], row["next_offset"], row["emitted_offset"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 from aiohttp import web
@@ -27,6 +27,7 @@ from ..models.envelope import (
 from ..models.errors import ErrorCode, NotACommandError, RejectedError, Rejection, UnavailableError
 from ..store.replies import CommandKey, Outcome, read_reply
 from ..telemetry import WAITERS
+from .patience import within
 from .publisher import NotSentError
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Sender(Protocol):
 class Outcomes(Protocol):
     """Whoever knows what became of a command."""
 
-    async def get(self, command_id: str, fingerprint: bytes) -> Outcome | None:
+    def get(self, command_id: str, fingerprint: bytes) -> Coroutine[Any, Any, Outcome | None]:
         """The outcome, or nothing where the command is not applied yet.
 
         Raises:
@@ -229,7 +230,7 @@ class Commands:
 
     async def _look(self, header: CommandHeader) -> Outcome | None:
         try:
-            return await self._outcomes.get(header.id, header.fingerprint)
+            return await within(self._timeout, self._outcomes.get(header.id, header.fingerprint))
         except UnavailableError as error:
             # The wait goes on to its end: the reply may still come, and Postgres may come back.
             logger.debug("An outcome could not be looked up: %s", error, extra={"action": "outcome_unavailable"})

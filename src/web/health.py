@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -17,11 +17,12 @@ from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
 from ..telemetry import ACTIVE_ASSESSMENTS, POOL_CONNECTIONS
 from .kafka_probe import KafkaProbe
+from .patience import within
 from .reads import json_response
 
 logger = logging.getLogger(__name__)
 
-Check = Callable[[], Awaitable[Mapping[str, Any]]]
+Check = Callable[[], Coroutine[Any, Any, Mapping[str, Any]]]
 """Ask something how it is: details, with a `status` of its own where it answers and is not well; or an error."""
 
 _CHECK_SECONDS = 2.0
@@ -69,14 +70,12 @@ class Health:
     async def _ask(self, name: str) -> dict[str, Any]:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                details = await self._checks[name]()
+            details = await within(_CHECK_SECONDS, self._checks[name]())
             latency = round((time.perf_counter() - started) * 1000, 1)
             answer: dict[str, Any] = {"status": "healthy", "latencyMs": latency, **details}
             reason = str(answer.get("error", ""))
-        except TimeoutError:
-            answer = {"status": "unhealthy", "error": f"no answer within {_CHECK_SECONDS:g} s"}
-            reason = answer["error"]
+        except TimeoutError as error:
+            answer, reason = {"status": "unhealthy", "error": str(error)}, str(error)
         except Exception as error:
             # Whatever a check dies of, it is not well. The reason may name hosts: it is for the log, not for everybody.
             answer, reason = {"status": "unhealthy", "error": "does not answer"}, repr(error)
@@ -132,8 +131,8 @@ class Metrics:
             return
         self._counted = time.monotonic()
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                with postgres_errors():
-                    ACTIVE_ASSESSMENTS.set(await self._pools.read.fetchval(QUERIES["count_active"]))
-        except (UnavailableError, TimeoutError) as error:
+            with postgres_errors():
+                count = self._pools.read.fetchval(QUERIES["count_active"])
+                ACTIVE_ASSESSMENTS.set(await within(_CHECK_SECONDS, count))
+        except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})

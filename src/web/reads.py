@@ -9,10 +9,11 @@ from aiohttp import web
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import MAX_ID_LENGTH
-from ..models.errors import ErrorCode, RejectedError, Rejection
+from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..store.reads import StateSource
 from .auth import Permission, User, authorize, check_owner
 from .headers import entity_tag, none_match, whole_number
+from .patience import within
 
 SOURCE = web.AppKey("source", StateSource)
 
@@ -22,6 +23,9 @@ STATE_PATH = "/assessments/{id:[^/]+}"
 _MIN_VERSION_SECONDS = 2.0
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
+
+# Postgres answers within milliseconds; whoever asks a Postgres that hangs is told so, and may try elsewhere.
+_READ_SECONDS = 5.0
 
 _LARGEST_VERSION = 2**31 - 1
 
@@ -54,7 +58,10 @@ async def visible(request: web.Request, user: User, *, min_version: int = 0) -> 
         UnavailableError: nobody who knows it answers.
     """
     assessment_id = path_id(request)
-    record = await request.app[SOURCE].get(assessment_id, min_version=min_version)
+    try:
+        record = await within(_READ_SECONDS, request.app[SOURCE].get(assessment_id, min_version=min_version))
+    except TimeoutError as error:
+        raise UnavailableError(f"The state cannot be read: {error}") from error
     if record is None:
         raise RejectedError(Rejection.not_found(assessment_id), assessment_id=assessment_id)
     check_owner(user, record)

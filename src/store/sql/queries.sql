@@ -8,6 +8,18 @@ ON CONFLICT (topic, partition) DO UPDATE
     WHERE $4::bigint IS NULL OR fence.epoch = $4
 RETURNING epoch, next_offset, emitted_offset
 
+-- limit_lock_wait --
+-- Whoever claims a partition waits this long for a batch of the worker before.
+SET LOCAL lock_timeout = '1s'
+
+-- end_batch_of_another --
+-- End the transaction that holds a partition's row. A worker that is frozen between two messages of one statement is
+-- not idle in Postgres' eyes, so that no time-out of Postgres ends its transaction.
+SELECT pg_terminate_backend(holder.pid)
+FROM command_offsets AS fence
+JOIN pg_locks AS holder ON holder.locktype = 'transactionid' AND holder.transactionid = fence.xmax AND holder.granted
+WHERE fence.topic = $1 AND fence.partition = $2
+
 -- advance_partition --
 -- Pass the fence and move the applied position in one: no row, and this worker no longer owns the partition.
 UPDATE command_offsets

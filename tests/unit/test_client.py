@@ -1,0 +1,174 @@
+"""The client of the HTTP API, against a server with prepared answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import unused_port
+from tests.unit.api_fake import STATE, FakeApi, refusal, serving
+
+from assessmentstore.client import Client, ClientError
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    return FakeApi()
+
+
+@pytest.fixture
+async def client(api: FakeApi) -> AsyncIterator[Client]:
+    async with serving(api) as url, Client(url, "some.jwt", patience=5) as client:
+        yield client
+
+
+async def test_a_create_sends_the_request_with_token_and_key(api: FakeApi, client: Client) -> None:
+    api.will_answer({"assessmentId": "a-1", "version": 1}, status=201)
+
+    created = await client.create({"assessmentType": "health"})
+
+    assert created == {"assessmentId": "a-1", "version": 1}
+    (asked,) = api.asked
+    assert (asked.method, asked.path, asked.body) == ("POST", "/assessments", {"assessmentType": "health"})
+    assert asked.headers["Authorization"] == "Bearer some.jwt"
+    assert asked.headers["Idempotency-Key"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_busy_server_is_asked_again_with_the_same_key(status: int, api: FakeApi, client: Client) -> None:
+    api.will_answer(refusal("SERVICE_UNAVAILABLE"), status=status, Retry_After="0")
+    api.will_answer(STATE)
+
+    record = await client.command("a-1", "cancel", {"reason": "enough"})
+
+    assert record.version == 2
+    first, second = api.asked
+    assert (first.path, first.body) == (second.path, second.body) == ("/assessments/a-1/cancel", {"reason": "enough"})
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+
+
+async def test_two_commands_have_two_keys(api: FakeApi, client: Client) -> None:
+    api.will_answer(STATE)
+
+    await client.command("a-1", "retry", {})
+    await client.command("a-1", "retry", {})
+
+    first, second = api.asked
+    assert first.headers["Idempotency-Key"] != second.headers["Idempotency-Key"]
+
+
+async def test_a_server_that_is_busy_for_longer_than_patience_lasts_is_not_waited_for(
+    api: FakeApi, client: Client
+) -> None:
+    api.will_answer(refusal("RATE_LIMITED", "slow down"), status=429, Retry_After="3600")
+
+    with pytest.raises(ClientError) as caught:
+        await client.get("a-1")
+
+    assert (caught.value.status, caught.value.code) == (429, "RATE_LIMITED")
+    assert len(api.asked) == 1
+
+
+async def test_a_refusal_carries_code_message_and_details(api: FakeApi, client: Client) -> None:
+    api.will_answer(refusal("INVALID_STATE_TRANSITION", "cannot go there", to="pending"), status=409)
+
+    with pytest.raises(ClientError) as caught:
+        await client.command("a-1", "retry", {})
+
+    assert str(caught.value) == "INVALID_STATE_TRANSITION: cannot go there"
+    assert (caught.value.status, caught.value.details) == (409, {"to": "pending"})
+
+
+@pytest.mark.parametrize("body", ["<html>Bad Gateway</html>", "[]", '{"error": "no"}'])
+async def test_an_error_of_something_in_between_is_told_as_it_came(body: str, api: FakeApi, client: Client) -> None:
+    api.will_answer(body, status=502)
+
+    with pytest.raises(ClientError) as caught:
+        await client.get("a-1")
+
+    assert str(caught.value) == f"HTTP_502: {body}"
+
+
+@pytest.mark.parametrize("body", ["hello", "[]", "{}"])
+async def test_an_answer_of_another_program_is_told_as_such(body: str, api: FakeApi, client: Client) -> None:
+    api.will_answer(body)
+
+    with pytest.raises(ClientError, match="UNEXPECTED_ANSWER: not an answer of this API"):
+        await client.get("a-1")
+
+
+async def test_an_id_is_one_segment_of_the_path_whatever_is_in_it(api: FakeApi, client: Client) -> None:
+    api.will_answer(STATE)
+
+    await client.get("a/b?c#d é%2F")
+
+    assert api.asked[0].path == "/assessments/a%2Fb%3Fc%23d%20%C3%A9%252F"
+
+
+async def test_a_known_version_is_not_sent_again(api: FakeApi, client: Client) -> None:
+    api.answers.append(web.Response(status=304))
+
+    assert await client.get("a-1", unless_version=7) is None
+
+    assert api.asked[0].headers["If-None-Match"] == '"7"'
+    assert api.asked[0].query == {"minVersion": "7"}
+
+
+async def test_changes_end_with_the_assessment(api: FakeApi, client: Client) -> None:
+    api.will_answer(STATE)
+    api.answers.append(web.Response(status=304))
+    api.will_answer(STATE | {"version": 3, "state": "completed", "progress": 100})
+
+    seen = [(record.version, record.state) async for record in client.changes("a-1")]
+
+    assert seen == [(2, "processing"), (3, "completed")]
+
+
+async def test_a_wait_asks_again_until_its_own_time_is_up(api: FakeApi, client: Client) -> None:
+    api.will_answer(refusal("ASSESSMENT_TIMEOUT"), status=408)
+    api.will_answer({"assessmentId": "a-1", "status": "failed"})
+
+    outcome = await client.wait("a-1", within=60)
+
+    assert outcome["status"] == "failed"
+    assert [int(asked.query["timeout"]) <= 20_000 for asked in api.asked] == [True, True]
+
+
+async def test_a_wait_that_is_in_vain_says_how_long_it_was(api: FakeApi, client: Client) -> None:
+    api.will_answer(refusal("ASSESSMENT_TIMEOUT", "not within 1 ms"), status=408)
+
+    with pytest.raises(ClientError) as caught:
+        await client.wait("a-1", within=0)
+
+    assert str(caught.value) == "ASSESSMENT_TIMEOUT: Assessment a-1 has not ended within 0 s"
+
+
+async def test_a_wait_outlives_a_restart_of_the_server() -> None:
+    port, before, after = unused_port(), FakeApi(), FakeApi()
+    before.will_answer(refusal("ASSESSMENT_TIMEOUT"), status=408)
+    after.will_answer({"assessmentId": "a-1", "status": "completed"})
+    async with Client(f"http://127.0.0.1:{port}", "some.jwt", patience=30) as client:
+        async with serving(before, port):
+            waiting = asyncio.create_task(client.wait("a-1", within=30))
+            async with asyncio.timeout(10):
+                while not before.asked:  # noqa: ASYNC110 - the server sets no event
+                    await asyncio.sleep(0)
+        async with serving(after, port):
+            outcome = await waiting
+
+    assert outcome["status"] == "completed"
+
+
+async def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    async with Client(f"http://127.0.0.1:{unused_port()}", "some.jwt", patience=3600) as client:
+        with pytest.raises(ClientError, match=r"UNREACHABLE: .* does not answer .*: is the web running there"):
+            await client.get("a-1")
+
+
+@pytest.mark.parametrize("url", ["localhost:3000", "http://[", "nonsense"])
+async def test_what_is_not_a_url_is_told_as_such(url: str) -> None:
+    async with Client(url, "some.jwt") as client:
+        with pytest.raises(ClientError, match="is not a URL"):
+            await client.get("a-1")

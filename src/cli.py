@@ -110,9 +110,9 @@ def up() -> None:
     Example:
       assessmentstore services up && eval "$(assessmentstore services env)"
     """
-    from .output import progress, without_password
+    from .output import progress
     from .services import up as start
-    from .settings import Settings
+    from .settings import Settings, without_password
 
     with progress("starting services") as report:
         present = asyncio.run(start(Settings.load(), report=report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,8 +60,3 @@ def progress(task: str) -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True, highlight=False)
     with console.status(Text(task)):  # moves on a terminal, and is nothing elsewhere
         yield lambda line: console.print(line, markup=False, soft_wrap=True)
-
-
-def without_password(url: str) -> str:
-    """Return a URL that is fit to be shown."""
-    return re.sub(r"(//[^/@]*):[^/@]*@", r"\1:***@", url)

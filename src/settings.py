@@ -6,6 +6,7 @@ Every variable has the prefix `ASSESSMENTSTORE_`; `DATABASE_URL`, `REDIS_URL` an
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -128,6 +129,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError("; ".join(_explain(item) for item in error.errors())) from error
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if isinstance(value, str) else value
+
     @property
     def app_id(self) -> str:
         """The consumer group of the workers, and the stem of transactional ids."""
@@ -153,6 +158,11 @@ class Settings(BaseSettings):
     @property
     def dead_letters_topic(self) -> str:
         return f"{self.topic_prefix}assessment.dead-letters"
+
+
+def without_password(url: str) -> str:
+    """A URL that is fit to be shown."""
+    return re.sub(r"(//[^/@]*):[^/@]*@", r"\1:***@", url)
 
 
 def _explain(item: Any) -> str:

@@ -14,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..models.assessment import AssessmentState
-from ..output import without_password
 from ..services import Services
-from ..settings import Settings
+from ..settings import Settings, without_password
 from .access import local_token, local_url
 from .board import Board, Row
 

@@ -16,8 +16,7 @@ from typer.testing import CliRunner, Result
 
 from assessmentstore.cli import app
 from assessmentstore.dev.access import client_settings, local_user, write_access
-from assessmentstore.output import without_password
-from assessmentstore.settings import Settings
+from assessmentstore.settings import Settings, without_password
 
 SECRET = "a-secret-that-is-long-enough-for-hs256"
 COMMANDS = ("dev", "migrate", "worker", "web", "token", "create", "get", "wait", "watch", "cancel", "retry")

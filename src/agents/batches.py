@@ -18,7 +18,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from ..telemetry import PARTITION_LAG
+from ..telemetry import ERRORS, PARTITION_LAG
 from .crash_points import CrashPoint
 from .lanes import Lane, RecordBatch
 
@@ -34,12 +34,20 @@ _FETCH_SECONDS_WHILE_BUSY = 0.05
 # How long to look away while no lane wants records.
 _NOTHING_WANTED_SECONDS = 0.01
 
+_FETCH_PAUSE_SECONDS = 0.1
+
 # A commit of the consumer group's offset serves lag monitors only: it must not hold up a rebalance.
 _COMMIT_SECONDS = 2.0
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The aiokafka consumer in its thread; unlike stock Faust it survives a broker that is away."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Commands that a producer sent in a transaction and took back are none.
+        consumer._isolation_level = "read_committed"
+        return consumer
 
     async def confirm_membership(self, generation: int) -> bool:
         """Whether the coordinator still counts this member into the generation, asked now."""
@@ -111,7 +119,7 @@ class BatchConsumer(driver.Consumer):
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 wanting = self.app.lanes.wanting if self.flow_active else {}
                 if wanting:
-                    await self._fetch(wanting)
+                    await self._fetch_whatever_happens(wanting)
                 else:
                     await asyncio.sleep(_NOTHING_WANTED_SECONDS)
         except self.consumer_stopped_errors:
@@ -120,6 +128,28 @@ class BatchConsumer(driver.Consumer):
         except asyncio.CancelledError:
             if not self.app.should_stop:
                 raise
+
+    async def _fetch_whatever_happens(self, wanting: dict[int, Lane]) -> None:
+        """Fetch; where that fails, partition by partition, so that one that cannot be read holds up no other."""
+        if not await self._has_fetched(wanting):
+            for partition, lane in wanting.items():
+                await self._has_fetched({partition: lane})
+
+    async def _has_fetched(self, wanting: dict[int, Lane]) -> bool:
+        """Fetch, and say whether that went well; what a failed fetch had in hand is fetched again."""
+        try:
+            await self._fetch(wanting)
+        except self.consumer_stopped_errors:
+            raise
+        except Exception:
+            ERRORS.labels("fetch").inc()
+            log.exception("fetching failed and is tried again", partitions=sorted(wanting))
+            for partition, lane in wanting.items():
+                if lane.flowing and self.app.lanes.current.get(partition) is lane:
+                    await self.seek_to(partition, lane.fetch_position)
+            await asyncio.sleep(_FETCH_PAUSE_SECONDS)
+            return False
+        return True
 
     async def _fetch(self, wanting: dict[int, Lane]) -> None:
         """One fetch, never cancelled; what it brings for a flow that has ended meanwhile is fetched again."""

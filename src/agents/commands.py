@@ -13,6 +13,7 @@ Refresh comes before publish, so that whoever has seen an event reads its state 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,10 @@ log = structlog.get_logger(__name__)
 
 # Offsets that are read back from the audit trail at once, when a view is caught up or events are published late.
 _CATCH_UP_OFFSETS = 5000
+
+# A batch that does not fit Postgres' own rows so many times never will: somebody changed some of them and not others,
+# as when a version is set back that the audit trail has already.
+_MOST_DECISIONS = 5
 
 # A table that is further behind is not worth catching up: it starts empty and fills from Postgres as needed.
 _CATCH_UP_LIMIT = 100_000
@@ -151,22 +156,26 @@ class PartitionProcessor:
         observe_batch(batch, folded)
 
     async def _commit(self, batch: Sequence[Decoded]) -> Folded:
-        """Steps 2 to 4, again from Postgres' own rows where a view was stale."""
+        """Steps 2 to 4, again from Postgres' own rows where a view was stale.
+
+        Raises:
+            UnstorableError: Postgres refuses a value, or its own rows contradict each other.
+        """
         end = batch[-1].offset + 1
-        fresh = False
-        while True:
+        for attempt in itertools.count(1):
             try:
                 with self._step("commit"):
                     async with self._store.transaction(self._claimed, next_offset=end) as transaction:
                         self._crash_points.reach(CrashPoint.FENCED)
-                        folded = await self._decide(transaction, batch, fresh=fresh)
+                        folded = await self._decide(transaction, batch, fresh=attempt > 1)
                         self._crash_points.reach(CrashPoint.FOLDED)
                         await transaction.write(folded.changes)
                         self._crash_points.reach(CrashPoint.WRITTEN)
             except StaleViewError as error:
                 VERSION_CONFLICTS.inc()
                 log.warning("the batch is decided again: a view was stale", partition=self._partition, why=str(error))
-                fresh = True
+                if attempt == _MOST_DECISIONS:
+                    raise UnstorableError(f"rows contradict each other: {error}") from error
             else:
                 break
         self._published = False

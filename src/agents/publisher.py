@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from ..models.envelope import binary_headers, event_headers
@@ -48,6 +48,10 @@ def kafka_errors() -> Iterator[None]:
         yield
     except ProducerFenced as error:
         raise FencedError("another worker publishes for this partition") from error
+    except IllegalOperation as error:
+        # aiokafka learnt in the background that the transaction failed, and keeps the reason to itself: the next claim
+        # finds out whether another worker is behind it.
+        raise UnavailableError("Kafka has ended the transaction") from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise UnavailableError(f"Kafka does not answer: {error!r}") from error
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, Field, StrictBool, computed_field, model_validator
+from pydantic import Field, StrictBool, computed_field, model_validator
 
-from .base import Identifier, JsonObject, NonEmptyText, OpenWireModel, Text, WireModel
+from .base import Duration, Identifier, JsonObject, NonEmptyText, OpenWireModel, Text, Timestamp, WireModel
 
 
 class AssessmentState(StrEnum):
@@ -61,7 +61,7 @@ class AssessmentOptions(OpenWireModel):
     deep_scan: StrictBool | None = None
     server_filter: list[Text] | None = None
     """Name patterns of the servers to look at."""
-    timeout: Annotated[float, Field(strict=True, gt=0, le=2**53)] | None = None
+    timeout: Duration | None = None
     """Milliseconds that the check is expected to take."""
     custom_options: JsonObject | None = None
 
@@ -76,9 +76,9 @@ class AssessmentRequest(OpenWireModel):
     source: AssessmentSource | None = None
     priority: Annotated[int, Field(strict=True, ge=1, le=10)] = 5
     """1 to 10, the higher the sooner."""
-    timeout: Annotated[float, Field(strict=True, gt=0, le=2**53)] = 300
+    timeout: Duration = 300
     """Seconds after which the assessment counts as stuck."""
-    timestamp: AwareDatetime | None = None
+    timestamp: Timestamp | None = None
     """When the caller asked."""
     user_id: NonEmptyText | None = None
     """The owner, where the command itself names none."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 
 MAX_ID_LENGTH = 255
@@ -17,6 +26,24 @@ Text = Annotated[str, StringConstraints(strict=True)]
 NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_ID_LENGTH)]
 Count = Annotated[int, Field(strict=True, ge=0)]
+
+
+def _check_only(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    check(value)
+    return value
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+# What a caller wrote is checked and kept as it is: 97 is not answered as 97.0, nor a time in another notation.
+_AS_WRITTEN = (WrapValidator(_check_only), PlainSerializer(_unchanged))
+
+Number = Annotated[float, Field(strict=True), *_AS_WRITTEN]
+Duration = Annotated[float, Field(strict=True, gt=0, le=2**53), *_AS_WRITTEN]
+Score = Annotated[float, Field(strict=True, ge=0, le=100), *_AS_WRITTEN]
+Timestamp = Annotated[AwareDatetime, *_AS_WRITTEN]
 
 
 class WireModel(BaseModel):

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import AwareDatetime, Field
-
-from .base import Count, JsonObject, OpenWireModel, Text
-
-Number = Annotated[float, Field(strict=True)]
-Score = Annotated[float, Field(strict=True, ge=0, le=100)]
+from .base import Count, JsonObject, Number, OpenWireModel, Score, Text, Timestamp
 
 
 class AssessmentSeverity(StrEnum):
@@ -63,7 +57,7 @@ class ServerStatusInfo(OpenWireModel):
     command: Text | None = None
     args: list[Text] | None = None
     env: dict[str, Text] | None = None
-    last_check: AwareDatetime | None = None
+    last_check: Timestamp | None = None
     response_time: Number | None = None
     """Milliseconds."""
     error: Text | None = None
@@ -82,7 +76,7 @@ class AssessmentSummary(OpenWireModel):
 class AssessmentReport(OpenWireModel):
     """A report made of the result."""
 
-    generated_at: AwareDatetime | None = None
+    generated_at: Timestamp | None = None
     format: ReportFormat | None = None
     content: Text | None = None
     size: Count | None = None
@@ -93,7 +87,7 @@ class AssessmentReport(OpenWireModel):
 class AssessmentResult(OpenWireModel):
     """What `assessment.complete` reports."""
 
-    timestamp: AwareDatetime | None = None
+    timestamp: Timestamp | None = None
     total_servers: Count | None = None
     compliant_servers: Count | None = None
     non_compliant_servers: Count | None = None

@@ -1,32 +1,23 @@
-"""Commands over HTTP: checked, put on Kafka, and answered with what became of them, never with a guess."""
+"""Commands on their way: put on Kafka, and answered with what became of them, never with a guess."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import uuid4
 
 from aiohttp import web
 
-from ..models.base import JsonObject
-from ..models.commands import CommandHeader, CommandType
-from ..models.envelope import (
-    MAX_COMMAND_BYTES,
-    SOURCE,
-    RefusedCommand,
-    decode_command,
-    encode_command,
-    unstorable,
-)
-from ..models.errors import ErrorCode, NotACommandError, RejectedError, Rejection, UnavailableError
+from ..models.commands import CommandHeader
+from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..store.replies import CommandKey, Outcome, read_reply
 from ..telemetry import WAITERS
+from .outgoing import Outgoing
 from .patience import within
 from .publisher import NotSentError
 
@@ -36,14 +27,6 @@ logger = logging.getLogger(__name__)
 _SLOW_PAUSE = 1.0
 _FIRST_PAUSE = 0.1
 _PAUSE_GROWTH = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A valid command, as it goes to Kafka."""
-
-    header: CommandHeader
-    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +53,7 @@ class Sender(Protocol):
 class Outcomes(Protocol):
     """Whoever knows what became of a command."""
 
-    def get(self, command_id: str, fingerprint: bytes) -> Coroutine[Any, Any, Outcome | None]:
+    async def get(self, command_id: str, fingerprint: bytes) -> Outcome | None:
         """The outcome, or nothing where the command is not applied yet.
 
         Raises:
@@ -100,40 +83,6 @@ class Commands:
         self._waiting: dict[CommandKey, set[_Replies]] = {}
         self._listening = False
         self._stopping = False
-
-    def prepare(
-        self,
-        command_type: CommandType,
-        assessment_id: str,
-        data: JsonObject,
-        *,
-        command_id: str,
-        user_id: str,
-        traceparent: str,
-        expected_version: int | None = None,
-    ) -> Outgoing:
-        """Check a command by the rules of the topic.
-
-        Raises:
-            RejectedError: VALIDATION_ERROR or PAYLOAD_TOO_LARGE.
-        """
-        if reason := unstorable(data):
-            raise RejectedError(Rejection.invalid(reason))
-        value = encode_command(
-            command_id=command_id,
-            command_type=command_type,
-            assessment_id=assessment_id,
-            source=f"{SOURCE}/http",
-            time=datetime.now(UTC),
-            data=data,
-            userid=user_id,
-            expectedversion=expected_version,
-            traceparent=traceparent,
-            replyto=self.instance,
-        )
-        if len(value) > MAX_COMMAND_BYTES:
-            raise too_large()
-        return Outgoing(_checked(assessment_id, value), value)
 
     async def publish(self, command: Outgoing) -> None:
         """Return as soon as Kafka has a command.
@@ -238,23 +187,6 @@ class Commands:
 
 
 COMMANDS = web.AppKey("commands", Commands)
-
-
-def too_large() -> RejectedError:
-    """What is told of a body over the limit."""
-    words = f"The command is too large: the limit is {MAX_COMMAND_BYTES} bytes"
-    return RejectedError(Rejection(ErrorCode.PAYLOAD_TOO_LARGE, words, {"limit": MAX_COMMAND_BYTES}))
-
-
-def _checked(assessment_id: str, value: bytes) -> CommandHeader:
-    """The header of a command that a worker will take."""
-    try:
-        command = decode_command(assessment_id.encode(), value, [])
-    except NotACommandError as error:
-        raise RejectedError(Rejection.invalid(str(error))) from error
-    if isinstance(command, RefusedCommand):
-        raise RejectedError(command.rejection)
-    return command.header
 
 
 def _unknown(header: CommandHeader, reason: str) -> RejectedError:

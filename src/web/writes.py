@@ -14,9 +14,10 @@ from ..models.base import JsonObject
 from ..models.commands import CommandType
 from ..models.errors import ErrorCode, RejectedError, Rejection
 from .auth import Permission, User, authorize
-from .commands import COMMANDS, Applied, Outgoing, too_large
+from .commands import COMMANDS, Applied
 from .headers import entity_tag, expected_version, idempotency_key, prefers_async
 from .middleware import TRACEPARENT, Handler
+from .outgoing import Outgoing, prepare, too_large
 from .reads import json_response, path_id, state_response, visible
 
 ACTIONS: dict[str, tuple[CommandType, Permission]] = {
@@ -87,13 +88,14 @@ def _prepare(
 ) -> Outgoing:
     command_id = key or str(uuid4())
     bind_contextvars(assessment_id=assessment_id, command_id=command_id)
-    return request.app[COMMANDS].prepare(
+    return prepare(
         command_type,
         assessment_id,
         body,
         command_id=command_id,
         user_id=user.id,
         traceparent=request[TRACEPARENT],
+        reply_to=request.app[COMMANDS].instance,
         expected_version=version,
     )
 

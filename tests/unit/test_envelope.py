@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assessmentstore.models.commands import Cancel, Command, CommandType, Create, ReportProgress
+from assessmentstore.models.commands import Cancel, Command, CommandType, Complete, Create, ReportProgress
 from assessmentstore.models.envelope import MAX_COMMAND_BYTES, Headers, RefusedCommand, decode_command
 from assessmentstore.models.errors import ErrorCode, NotACommandError
 
@@ -204,6 +204,20 @@ def test_members_of_the_callers_own_are_kept() -> None:
 
     assert isinstance(decoded.data, Create)
     assert decoded.data.to_wire() == CREATE | {"ticket": {"n": [1]}, "timeout": 300}
+
+
+def test_numbers_and_texts_are_kept_as_they_were_written() -> None:
+    result = {
+        "overallScore": 97,
+        "timestamp": "2026-01-02T03:04:05+00:00",
+        "metadata": {"a": 1, "b": 1.0},
+        "serverStatuses": [{"responseTime": 3}],
+    }
+    decoded = command(b"a1", structured(type="assessment.complete", data={"result": result}))
+
+    assert isinstance(decoded.data, Complete)
+    kept = decoded.data.result.to_wire()
+    assert orjson.dumps(kept, option=orjson.OPT_SORT_KEYS) == orjson.dumps(result, option=orjson.OPT_SORT_KEYS)
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20) | st.none())

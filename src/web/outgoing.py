@@ -1,0 +1,78 @@
+"""A command of a request, checked by the rules of the topic before it goes there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..models.base import JsonObject
+from ..models.commands import CommandHeader, CommandType
+from ..models.envelope import (
+    MAX_COMMAND_BYTES,
+    SOURCE,
+    RefusedCommand,
+    decode_command,
+    encode_command,
+    unstorable,
+)
+from ..models.errors import ErrorCode, NotACommandError, RejectedError, Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A valid command, as it goes to Kafka."""
+
+    header: CommandHeader
+    value: bytes
+
+
+def prepare(
+    command_type: CommandType,
+    assessment_id: str,
+    data: JsonObject,
+    *,
+    command_id: str,
+    user_id: str,
+    traceparent: str,
+    reply_to: str,
+    expected_version: int | None = None,
+) -> Outgoing:
+    """Check a command as a worker will.
+
+    Raises:
+        RejectedError: VALIDATION_ERROR or PAYLOAD_TOO_LARGE.
+    """
+    if reason := unstorable(data):
+        raise RejectedError(Rejection.invalid(reason))
+    value = encode_command(
+        command_id=command_id,
+        command_type=command_type,
+        assessment_id=assessment_id,
+        source=f"{SOURCE}/http",
+        time=datetime.now(UTC),
+        data=data,
+        userid=user_id,
+        expectedversion=expected_version,
+        traceparent=traceparent,
+        replyto=reply_to,
+    )
+    return Outgoing(_checked(assessment_id, value), value)
+
+
+def too_large() -> RejectedError:
+    """What is told of a body over the limit."""
+    words = f"The command is too large: the limit is {MAX_COMMAND_BYTES} bytes"
+    return RejectedError(Rejection(ErrorCode.PAYLOAD_TOO_LARGE, words, {"limit": MAX_COMMAND_BYTES}))
+
+
+def _checked(assessment_id: str, value: bytes) -> CommandHeader:
+    """The header of a command that a worker will take."""
+    if len(value) > MAX_COMMAND_BYTES:
+        raise too_large()
+    try:
+        command = decode_command(assessment_id.encode(), value, [])
+    except NotACommandError as error:
+        raise RejectedError(Rejection.invalid(str(error))) from error
+    if isinstance(command, RefusedCommand):
+        raise RejectedError(command.rejection)
+    return command.header

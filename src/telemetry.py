@@ -65,8 +65,9 @@ WAITERS = Gauge("assessmentstore_waiters", "Requests that wait for an assessment
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
-# Libraries that tell the operator at INFO what he did not ask: each heartbeat, each request, each offset reset.
-_CHATTY = ("aiokafka", "faust", "mode", "aiohttp.access", "asyncio")
+# Libraries that tell the operator what he did not ask: each heartbeat, each request; and, while a broker is away, every
+# attempt to reach it, hundreds a minute, where one line of ours says it.
+_QUIETED = {"aiokafka": logging.CRITICAL, "faust": logging.WARNING, "mode": logging.WARNING, "asyncio": logging.WARNING}
 
 
 def watch_process() -> None:
@@ -111,5 +112,5 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(formatter)
     level = _LEVELS[settings.log_level]
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name, quieted in _QUIETED.items():
+        logging.getLogger(name).setLevel(level if level == logging.DEBUG else quieted)

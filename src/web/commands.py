@@ -90,17 +90,7 @@ class Commands:
         Raises:
             RejectedError: SERVICE_UNAVAILABLE.
         """
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._sender.send(command.header.assessment_id, command.value)
-        except NotSentError as error:
-            raise _unavailable(
-                command.header, "Kafka does not answer: the command was not taken, send it again"
-            ) from error
-        except UnavailableError as error:
-            raise _unknown(command.header, "Kafka did not confirm the command") from error
-        except TimeoutError as error:
-            raise _unknown(command.header, f"Kafka did not confirm the command within {self._timeout:g} s") from error
+        await self._send(command, self._deadline())
 
     async def apply(self, command: Outgoing) -> Applied:
         """Put a command on Kafka, and wait for what becomes of it.
@@ -108,11 +98,11 @@ class Commands:
         Raises:
             RejectedError: SERVICE_UNAVAILABLE, the outcome is not known.
         """
-        header = command.header
+        header, deadline = command.header, self._deadline()
         with self._expecting((header.id, header.fingerprint)) as replies:
+            await self._send(command, deadline)
             try:
-                async with asyncio.timeout(self._timeout):
-                    await self.publish(command)
+                async with asyncio.timeout_at(deadline):
                     return await self._outcome(header, replies)
             except TimeoutError as error:
                 raise _unknown(header, f"The outcome is not known after {self._timeout:g} s") from error
@@ -137,6 +127,21 @@ class Commands:
         """Let whoever waits look a last time, and give up."""
         self._stopping = True
         self._look_again()
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout
+
+    async def _send(self, command: Outgoing, deadline: float) -> None:
+        header = command.header
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._sender.send(header.assessment_id, command.value)
+        except NotSentError as error:
+            raise _unavailable(header, "Kafka does not answer: the command was not taken, send it again") from error
+        except UnavailableError as error:
+            raise _unknown(header, "Kafka did not confirm the command") from error
+        except TimeoutError as error:
+            raise _unknown(header, f"Kafka did not confirm the command within {self._timeout:g} s") from error
 
     def _look_again(self) -> None:
         for waiting in self._waiting.values():

@@ -21,12 +21,13 @@ from pydantic import SecretStr
 from tests.harness.waiting import eventually
 
 from assessmentstore.agents.fold import decode, fold
-from assessmentstore.models.envelope import encode_command
+from assessmentstore.models.envelope import MAX_COMMAND_BYTES, encode_command
 from assessmentstore.settings import Settings, SettingsError
 from assessmentstore.store.batch import BatchStore
 from assessmentstore.store.cache import SharedCache, changes_message, open_redis
 from assessmentstore.store.postgres import Pools, open_pools
 from assessmentstore.store.replies import reply_message
+from assessmentstore.web import waiters
 from assessmentstore.web.app import build_app, serve
 from assessmentstore.web.auth import Role, mint_token
 
@@ -145,7 +146,7 @@ async def command(client: Client, assessment_id: str, name: str, body: Any = Non
 
 
 async def test_a_create_is_answered_once_it_is_applied(client: Client) -> None:
-    answer = await client.post("/assessments", json={**REQUEST, "assessmentId": "a/1", "userId": "mallory"})
+    answer = await client.post("/assessments", json={**REQUEST, "assessmentId": "a/1", "userId": 7})
 
     assert answer.status == 201
     assert (answer.headers["Location"], answer.headers["ETag"]) == ("/assessments/a%2F1", '"1"')
@@ -320,13 +321,25 @@ async def test_a_wrong_body_is_refused(
         assert message in (await answer.json())["error"]["message"]
 
 
-async def test_the_largest_body_that_fits_is_taken(client: Client) -> None:
-    key = await created(client, metadata={"x": "y" * (1024 * 1024 - 1000)})
+async def test_the_largest_command_that_fits_is_taken(client: Client) -> None:
+    for envelope in range(400, 800, 10):
+        metadata = {"x": "y" * (MAX_COMMAND_BYTES - envelope)}
+        answer = await client.post("/assessments", json=REQUEST | {"metadata": metadata})
+        if answer.status != 413:
+            break
 
-    assert len((await (await client.get(f"/assessments/{key}")).json())["metadata"]["x"]) > 1_000_000
+    assert answer.status == 201
+    state = await client.get(answer.headers["Location"])
+    assert (await state.json())["metadata"] == metadata
 
 
-async def test_waits_by_the_hundred_end_when_their_assessments_do(client: Client) -> None:
+@pytest.fixture
+def no_slow_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave waits to the news; to be asked for before the web starts."""
+    monkeypatch.setattr(waiters, "_SLOW_POLL", 3600)
+
+
+async def test_waits_by_the_hundred_end_when_their_assessments_do(no_slow_polls: None, client: Client) -> None:
     urls = [client.make_url(f"/assessments/{await created(client)}") for _ in range(10)]
     before = waiting_now()
     async with ClientSession(headers=token("ann"), connector=TCPConnector(limit=0)) as session:
@@ -380,6 +393,21 @@ async def test_a_stop_answers_those_who_wait(settings: Settings) -> None:
         assert {(answer.status, answer.headers["Retry-After"]) for answer in answers} == {(503, "1")}
         with pytest.raises(ClientConnectionError):
             await session.get(url)
+
+
+async def test_a_stop_answers_commands_under_way(settings: Settings) -> None:
+    async with ClientSession(headers=token("ann")) as session:
+        async with serving(settings) as client:
+            await eventually(lambda: ready(client), "the web is ready")
+            before = waiting_now()
+            create = asyncio.create_task(session.post(client.make_url("/assessments"), json=REQUEST))
+            await waiting(before + 1)
+            started = time.monotonic()
+
+        assert time.monotonic() - started < 3
+        answer = await create
+        assert await error(answer) == (503, "SERVICE_UNAVAILABLE")
+        assert "may still be applied" in await answer.text()
 
 
 async def test_an_outcome_that_does_not_come_is_unknown_until_it_does(settings: Settings) -> None:

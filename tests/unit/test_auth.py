@@ -12,7 +12,7 @@ from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import ErrorCode, RejectedError
 from assessmentstore.web.auth import Authenticator, Permission, Role, check_owner, mint_token
 
-SECRET = "a-secret-that-is-long-enough-for-hs256"
+SECRET = "a secret that is long enough for HS256, and for HS512 where that is tried"
 HOUR = timedelta(hours=1)
 
 
@@ -56,7 +56,7 @@ def test_a_minted_token_speaks_for_its_user_and_roles() -> None:
         token("another-secret-that-is-long-enough!!", sub="ann"),
         token(sub="ann", exp=datetime.now(UTC) - timedelta(seconds=1)),
         token(sub="ann", nbf=datetime.now(UTC) + HOUR),
-        token(SECRET * 2, algorithm="HS512", sub="ann"),
+        token(algorithm="HS512", sub="ann"),
         token(secret="", algorithm="none", sub="ann"),
         token(sub=""),
         token(sub=7),

@@ -14,7 +14,9 @@ from assessmentstore.models.commands import Command, CommandType
 from assessmentstore.models.envelope import decode_command
 from assessmentstore.models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from assessmentstore.store.replies import Outcome, reply_message
-from assessmentstore.web.commands import Applied, Commands, Outgoing
+from assessmentstore.web import commands as commands_module
+from assessmentstore.web.commands import Applied, Commands
+from assessmentstore.web.outgoing import Outgoing, prepare
 from assessmentstore.web.publisher import NotSentError
 
 NOW = datetime.now(UTC)
@@ -66,9 +68,10 @@ class Setup:
 
     def prepare(self, data: dict[str, Any] | None = None, **changes: Any) -> Outgoing:
         values: dict[str, Any] = {"command_id": "c-1", "user_id": "ann", "traceparent": TRACE} | changes
+        values["reply_to"] = self.commands.instance
         kind = values.pop("kind", CommandType.PROGRESS)
         data = {"progress": 50} if data is None else data
-        return self.commands.prepare(kind, values.pop("assessment_id", "a-1"), data, **values)
+        return prepare(kind, values.pop("assessment_id", "a-1"), data, **values)
 
     def reply(self, command: Outgoing, outcome: Outcome | None) -> None:
         value = outcome.to_json() if isinstance(outcome, AssessmentRecord) else outcome
@@ -191,7 +194,8 @@ async def test_without_redis_the_outcome_is_looked_up() -> None:
     assert (await applied(task)).outcome == REFUSAL
 
 
-async def test_what_was_missed_while_redis_was_away_is_looked_up_at_once() -> None:
+async def test_what_was_missed_while_redis_was_away_is_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_module, "_SLOW_PAUSE", 3600)
     setup = Setup()
     setup.commands.subscribed()
     command = setup.prepare()
@@ -248,8 +252,9 @@ async def test_a_confirmation_that_never_comes_ends_in_time() -> None:
 
     setup.kafka.then = hang
 
-    with pytest.raises(RejectedError, match="may still be applied"):
-        await setup.commands.publish(setup.prepare())
+    for road in (setup.commands.publish, setup.commands.apply):
+        with pytest.raises(RejectedError, match=r"did not confirm the command within .* may still be applied"):
+            await road(setup.prepare())
 
 
 async def test_a_stop_looks_a_last_time_and_then_gives_up() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from unittest.mock import MagicMock
 from urllib.parse import unquote
 
+import jwt
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -43,11 +45,14 @@ class FakeSource:
         self.states = list(states)
         self.asked: list[tuple[str, int]] = []
         self.is_away = False
+        self.hangs = False
 
     async def get(self, assessment_id: str, *, min_version: int = 0) -> AssessmentRecord | None:
         self.asked.append((assessment_id, min_version))
         if self.is_away:
             raise UnavailableError("Postgres does not answer")
+        if self.hangs:
+            await asyncio.Event().wait()
         return self.states.pop(0) if len(self.states) > 1 else self.states[0]
 
 
@@ -88,7 +93,7 @@ async def test_an_unknown_assessment_is_not_found(client: Client, source: FakeSo
 
     answer = await client.get("/assessments/a-1")
 
-    assert answer.status == 404
+    assert (answer.status, len(source.asked)) == (404, 1)
     assert await answer.json() == {
         "error": {"code": "ASSESSMENT_NOT_FOUND", "message": "Assessment a-1 not found", "assessmentId": "a-1"}
     }
@@ -100,6 +105,16 @@ async def test_an_unknown_assessment_is_not_found(client: Client, source: FakeSo
 )
 async def test_only_the_owner_and_the_overseers_see_it(client: Client, user: str, role: Role, status: int) -> None:
     assert (await client.get("/assessments/a-1", headers=token(user, role))).status == status
+
+
+async def test_a_token_without_the_permission_is_not_enough(client: Client, source: FakeSource) -> None:
+    claims = {"sub": "ann", "permissions": ["create:assessment"], "exp": NOW + timedelta(hours=1)}
+    headers = {"Authorization": "Bearer " + jwt.encode(claims, SECRET)}
+
+    answer = await client.get("/assessments/a-1", headers=headers)
+
+    assert (answer.status, (await answer.json())["error"]["code"]) == (403, "FORBIDDEN")
+    assert source.asked == []
 
 
 async def test_without_a_token_nothing_is_told(client: Client, source: FakeSource) -> None:
@@ -130,6 +145,15 @@ async def test_a_version_that_does_not_come_is_unavailable(client: Client, monke
 
 async def test_a_wrong_min_version_is_refused(client: Client) -> None:
     assert (await client.get("/assessments/a-1?minVersion=new")).status == 400
+
+
+async def test_a_source_that_hangs_is_given_up(
+    client: Client, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "_READ_SECONDS", 0.01)
+    source.hangs = True
+
+    assert (await client.get("/assessments/a-1")).status == 503
 
 
 async def test_a_source_that_is_away_is_unavailable(client: Client, source: FakeSource) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import REGISTRY
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.web import waiters as waiters_module
-from assessmentstore.web.waiters import Waiters
+from assessmentstore.web.auth import AUTHENTICATOR, Authenticator, Role, mint_token
+from assessmentstore.web.errors import MIDDLEWARES
+from assessmentstore.web.reads import SOURCE
+from assessmentstore.web.waiters import WAITING, Waiters, wait
 
+SECRET = "a-secret-that-is-long-enough-for-hs256"
 NOW = datetime.now(UTC)
 
 
@@ -98,10 +105,11 @@ async def test_news_of_an_end_wake_whoever_waits_for_it(no_slow_polls: None, kin
 async def test_news_that_arrive_before_redis_was_refreshed_lead_to_postgres(no_slow_polls: None) -> None:
     states = FakeStates()
     states.cache["a"] = state("a", AssessmentState.PROCESSING, 2)
-    states.truth["a"] = state("a", AssessmentState.COMPLETED, 3)
     async with running(states) as waiters:
         waiters.subscribed()
         with waiters.expect("a") as ended:
+            await until_asked(states, 1)
+            states.truth["a"] = state("a", AssessmentState.COMPLETED, 3)
             waiters.changed(news(states.truth["a"]))
 
             async with asyncio.timeout(5):
@@ -212,3 +220,20 @@ async def test_a_stop_ends_every_wait_and_lets_nobody_in() -> None:
             await ended
     with pytest.raises(UnavailableError, match="stopping"), waiters.expect("b"):
         pass
+
+
+async def test_a_wait_that_is_over_looks_a_last_time() -> None:
+    source = AsyncMock()
+    source.get.side_effect = [
+        state("a", AssessmentState.PROCESSING, 2),
+        state("a", AssessmentState.COMPLETED, 3),
+    ]
+    app = web.Application(middlewares=MIDDLEWARES)
+    app[SOURCE], app[AUTHENTICATOR], app[WAITING] = source, Authenticator(SECRET), Waiters(FakeStates(), FakeStates())
+    app.router.add_get("/assessments/{id}/wait", wait)
+    headers = {"Authorization": f"Bearer {mint_token(SECRET, 'ann', [Role.ADMIN], timedelta(hours=1))}"}
+
+    async with TestClient(TestServer(app), headers=headers) as client:
+        answer = await client.get("/assessments/a/wait?timeout=0")
+
+        assert (answer.status, (await answer.json())["status"]) == (200, "completed")

@@ -120,7 +120,8 @@ class PartitionProcessor:
             UnavailableError: a service is away; claim again, and go on at `next_offset`.
         """
         with self._step("decode"):
-            batch = [decode(record) for record in records if record.offset >= self.next_offset]
+            position = self.next_offset
+            batch = [decode(record) for record in records if record.offset >= position]
         self._crash_points.reach(CrashPoint.DECODED)
         if batch:
             await self._apply(batch, records)

@@ -98,8 +98,7 @@ class AssessmentRequest(OpenWireModel):
 
     def to_wire(self) -> JsonObject:
         """The request as JSON: what the caller gave, and the defaults of priority and timeout."""
-        given = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        return {"priority": self.priority, "timeout": self.timeout} | given
+        return {"priority": self.priority, "timeout": self.timeout} | super().to_wire()
 
 
 class AssessmentRecord(WireModel):
@@ -150,9 +149,9 @@ class AssessmentRecord(WireModel):
         timeout = options.get("timeout")
         return timeout if isinstance(timeout, int | float) else DEFAULT_ESTIMATED_TIME
 
-    def to_json(self) -> bytes:
+    def to_wire(self) -> JsonObject:
         """The record as the API answers it."""
-        return self.model_dump_json(by_alias=True).encode()
+        return super().to_wire() | {"duration": self.duration}
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:

@@ -41,10 +41,6 @@ class _Event(WireModel):
         """`<assessment id>:<version>`, unique for ever."""
         return f"{self.assessment_id}:{self.version}"
 
-    def to_json(self) -> bytes:
-        """The event's value on Kafka and in the audit trail."""
-        return self.model_dump_json(by_alias=True).encode()
-
 
 class Created(_Event):
     type: Literal[EventType.CREATED] = EventType.CREATED

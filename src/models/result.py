@@ -98,7 +98,3 @@ class AssessmentResult(OpenWireModel):
     summary: AssessmentSummary | None = None
     report: AssessmentReport | None = None
     metadata: JsonObject | None = None
-
-    def to_wire(self) -> JsonObject:
-        """The result as JSON: what the caller gave, no more."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from ..models.assessment import AssessmentRecord
+from ..models.assessment import FINAL_STATES, AssessmentRecord
 from ..models.commands import CommandHeader
 from ..models.errors import AssessmentStoreError, ErrorCode, Rejection, UnavailableError
 from ..models.events import AssessmentEvent, event_from_json
@@ -305,6 +305,8 @@ def _audit_row(item: Accepted) -> tuple[Any, ...]:
 
 def _metric_row(item: Accepted, after: Mapping[str, AssessmentRecord]) -> tuple[str, Decimal, datetime] | None:
     """The processing time of an assessment that this batch ended."""
+    if item.event.state not in FINAL_STATES:
+        return None
     record = after[item.event.assessment_id]
     if record.version != item.event.version or record.duration is None:
         return None

@@ -29,6 +29,8 @@ _PASSING = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # What asyncpg makes of a connection that was ended just when it wanted to say something.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -39,6 +41,15 @@ _PASSING = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.UndefinedTableError,
 )
+
+# Every statement of the write side goes by an index. Postgres keeps the plan of a prepared statement, and one made
+# while the tables were empty would read them from end to end, for seconds a batch, until autovacuum comes by.
+_BY_INDEX = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 
 Connection = asyncpg.pool.PoolConnectionProxy
 Pool = asyncpg.Pool
@@ -85,12 +96,15 @@ async def open_pools(settings: Settings, *, application: str) -> AsyncIterator[P
     Raises:
         SettingsError: DATABASE_URL cannot be understood.
     """
-    async with _pool(settings, f"{application} write") as write, _pool(settings, f"{application} read") as read:
+    async with (
+        _pool(settings, f"{application} write", **_BY_INDEX) as write,
+        _pool(settings, f"{application} read") as read,
+    ):
         yield Pools(write, read)
 
 
 @asynccontextmanager
-async def _pool(settings: Settings, application: str) -> AsyncIterator[Pool]:
+async def _pool(settings: Settings, application: str, **planner: str) -> AsyncIterator[Pool]:
     """One lazily connecting pool."""
     try:
         pool = asyncpg.create_pool(
@@ -99,11 +113,14 @@ async def _pool(settings: Settings, application: str) -> AsyncIterator[Pool]:
             max_size=settings.database_pool_size,
             timeout=_CONNECT_SECONDS,
             command_timeout=_STATEMENT_SECONDS,
+            reset=_leave_transaction,
             server_settings={
                 "application_name": application,
                 "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_SECONDS}s",
                 "statement_timeout": f"{_STATEMENT_SECONDS}s",
                 "timezone": "UTC",
+                "jit": "off",
+                **planner,
             },
         )
         await pool
@@ -113,6 +130,12 @@ async def _pool(settings: Settings, application: str) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await _close(pool)
+
+
+async def _leave_transaction(connection: asyncpg.Connection) -> None:
+    """All that a released connection needs: no setting, lock or listener of ours outlives a transaction."""
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
 
 
 async def _close(pool: Pool) -> None:

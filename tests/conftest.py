@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from assessmentstore.services import down, up
-from assessmentstore.settings import Settings
-
 from tests.harness.installation import (
     Installation,
     create_installation,
@@ -22,6 +18,9 @@ from tests.harness.installation import (
     drop_database,
 )
 from tests.harness.worker import Cluster
+
+from assessmentstore.services import down, up
+from assessmentstore.settings import Settings
 
 _FAILED = pytest.StashKey[bool]()
 

@@ -192,13 +192,15 @@ _DATA: dict[str, Callable[[random.Random], Any]] = {
         serverName=f"server-{chance.randint(1, 9)}",
         metadata={"n": chance.random(), "text": "ü→" * chance.randint(0, 200)},
     ),
-    "start": lambda chance: {},
-    "progress": lambda chance: {"progress": chance.randint(0, 100)}
-    | ({"message": f"step {chance.randint(1, 99)}"} if chance.random() < 0.5 else {}),
+    "start": lambda _: {},
+    "progress": lambda chance: (
+        {"progress": chance.randint(0, 100)}
+        | ({"message": f"step {chance.randint(1, 99)}"} if chance.random() < 0.5 else {})
+    ),
     "complete": lambda chance: {"result": {"overallScore": chance.randint(0, 100), "totalServers": 3}},
     "fail": lambda chance: {"error": f"error {chance.randint(1, 99)}"},
     "cancel": lambda chance: {"reason": "enough"} if chance.random() < 0.5 else {},
-    "retry": lambda chance: {},
+    "retry": lambda _: {},
 }
 
 _LEGAL = {

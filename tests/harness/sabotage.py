@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from assessmentstore.agents import commands, crash_points
+from assessmentstore.settings import Settings
 from assessmentstore.store import batch
 from assessmentstore.store.queries import QUERIES
 
@@ -39,6 +40,11 @@ def _no_duplicate_check() -> None:
     batch.BatchTransaction.known = known  # type: ignore[method-assign]
 
 
+def _no_group_of_its_own() -> None:
+    """The emitted watermark is kept where the consumer commits, as a plain transactional loop would do it."""
+    Settings.emitted_group = property(lambda self: self.app_id)  # type: ignore[assignment,method-assign]
+
+
 def _freeze() -> None:
     """At the armed crash point the worker stops as with SIGSTOP, instead of dying."""
 
@@ -55,5 +61,6 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     "no-fence": _no_fence,
     "no-resume": _no_resume,
     "no-duplicate-check": _no_duplicate_check,
+    "no-group-of-its-own": _no_group_of_its_own,
     "freeze": _freeze,
 }

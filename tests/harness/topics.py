@@ -20,6 +20,8 @@ class TopicRecord:
 
     partition: int
     offset: int
+    timestamp: int
+    """Milliseconds since 1970, by the clock of the producer."""
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
@@ -49,7 +51,7 @@ async def read_topic(settings: Settings, topic: str, partitions: int) -> dict[in
         while [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
             for tp, records in (await consumer.getmany(timeout_ms=200)).items():
                 found[tp.partition] += [
-                    TopicRecord(tp.partition, item.offset, item.key, item.value, tuple(item.headers))
+                    TopicRecord(tp.partition, item.offset, item.timestamp, item.key, item.value, tuple(item.headers))
                     for item in records
                 ]
     return found

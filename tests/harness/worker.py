@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from assessmentstore.agents.crash_points import ENVIRONMENT_VARIABLE
 from assessmentstore.services.processes import free_ports
@@ -82,11 +83,13 @@ class Worker:
         """Let it go on as if nothing had been."""
         self._process.send_signal(signal.SIGCONT)
 
-    @property
-    def frozen(self) -> bool:
-        """Whether all its threads are stopped."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+    async def until_frozen(self) -> None:
+        """Wait until all its threads are stopped."""
+
+        async def probe() -> bool:
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
+        await eventually(probe, f"worker {self.name} frozen")
 
     def terminate(self) -> None:
         """Ask it to end, without waiting."""
@@ -184,15 +187,6 @@ class Cluster:
 
 def _pids(workers: Collection[Worker]) -> set[int]:
     return {worker.pid for worker in workers}
-
-
-async def first_ended(*workers: Worker, deadline: float = DEADLINE) -> Worker:
-    """Wait until one of several workers has ended."""
-
-    async def probe() -> list[Worker]:
-        return [worker for worker in workers if worker.returncode is not None]
-
-    return (await eventually(probe, "the end of a worker", deadline=deadline))[0]
 
 
 async def pass_time(seconds: float) -> None:

@@ -1,0 +1,131 @@
+"""Workers come and go: how long a partition is without a worker, and that nothing suffers from it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+from tests.harness.judge import assert_exactly_once, slowest_event
+from tests.harness.load import Sender, under_load
+from tests.harness.messages import create
+from tests.harness.topics import read_topic
+from tests.harness.waiting import eventually
+from tests.harness.worker import Cluster
+
+# The promises; the machine's own share of it is measured in a test that asserts them.
+_GRACEFUL_SECONDS = 3.0
+_SESSION_SECONDS = 10.0
+
+# Two hand-overs may meet in one event: a worker that joins while another starts its lanes.
+_LATE_SECONDS = 2 * _GRACEFUL_SECONDS
+
+
+async def _all_applied(cluster: Cluster, sender: Sender, label: str) -> None:
+    """Commands sent now, on every partition, are applied and published."""
+    settings = cluster.installation.settings
+    messages = [create(f"{label}-{number}", f"{label}-{number}") for number in range(24)]
+    places = await sender.send(*messages)
+    assert {partition for partition, _ in places} == set(range(settings.topic_partitions))
+
+    async def probe() -> bool:
+        events = await read_topic(settings, settings.events_topic, settings.topic_partitions)
+        keys = {record.key for records in events.values() for record in records}
+        return all(message.key in keys for message in messages)
+
+    await eventually(probe, f"the events of {label}")
+
+
+async def test_a_graceful_stop_hands_over_within_three_seconds(cluster: Cluster) -> None:
+    leaving, staying = cluster.start(), cluster.start()
+    async with under_load(cluster.installation, seed=21, rate=100) as sender:
+        await cluster.until_owned_by(leaving, staying)
+        await _all_applied(cluster, sender, "before")
+
+        started = time.monotonic()
+        leaving.terminate()
+        await cluster.until_owned_by(staying)
+        handed_over = time.monotonic() - started
+        await _all_applied(cluster, sender, "after")
+
+    assert await leaving.ended() == 0
+    assert handed_over < _GRACEFUL_SECONDS
+    await assert_exactly_once(cluster.installation, sent=sender.sent)
+    assert "cut off" not in leaving.tail()
+
+
+@pytest.mark.settings(session_timeout=_SESSION_SECONDS)
+async def test_a_killed_worker_is_replaced_within_its_session_and_three_seconds(cluster: Cluster) -> None:
+    victim, heir = cluster.start(), cluster.start()
+    async with under_load(cluster.installation, seed=22, rate=100) as sender:
+        await cluster.until_owned_by(victim, heir)
+        await _all_applied(cluster, sender, "before")
+
+        started = time.monotonic()
+        victim.kill9()
+        await cluster.until_owned_by(heir)
+        taken_over = time.monotonic() - started
+        await _all_applied(cluster, sender, "after")
+
+    assert taken_over < _SESSION_SECONDS + 3
+    await assert_exactly_once(cluster.installation, sent=sender.sent)
+
+
+async def test_a_third_worker_that_joins_and_leaves_again_and_again_does_no_harm(cluster: Cluster) -> None:
+    stable = cluster.start(), cluster.start()
+    await cluster.until_owned_by(*stable)
+
+    async with under_load(cluster.installation, seed=23, rate=200) as sender:
+        for _ in range(5):
+            third = cluster.start()
+            await cluster.until_owned_by(*stable, third)
+            third.terminate()
+            await cluster.until_owned_by(*stable)
+            assert await third.ended() == 0
+        await _all_applied(cluster, sender, "last")
+
+    await assert_exactly_once(cluster.installation, sent=sender.sent)
+    assert await slowest_event(cluster.installation) < _LATE_SECONDS
+    assert [worker.returncode for worker in stable] == [None, None]
+
+
+async def _churn(cluster: Cluster, seed: int, rounds: int) -> None:
+    """Kill one of two workers at random moments under load, and start another in its place."""
+    chance = random.Random(seed)
+    workers = [cluster.start(), cluster.start()]
+    await cluster.until_owned_by(*workers)
+    async with under_load(cluster.installation, seed=seed, rate=200) as sender:
+        for _ in range(rounds):
+            count = len(sender.sent) + chance.randint(1, 400)
+
+            async def sent(count: int = count) -> bool:
+                return len(sender.sent) >= count
+
+            await eventually(sent, f"{count} records sent")
+            workers.pop(chance.randrange(2)).kill9()
+            workers.append(cluster.start())
+            if chance.random() < 0.6:
+                await cluster.until_owned_by(*workers)
+        await cluster.until_owned_by(*workers)
+
+    await assert_exactly_once(cluster.installation, sent=sender.sent)
+
+
+async def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(cluster: Cluster) -> None:
+    await _churn(cluster, seed=31, rounds=6)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 110))
+async def test_workers_killed_at_random_moments_for_long(cluster: Cluster, seed: int) -> None:
+    await _churn(cluster, seed, rounds=30)
+
+
+async def test_two_workers_that_start_at_once_share_the_partitions(cluster: Cluster) -> None:
+    workers = cluster.start(), cluster.start()
+
+    owners = await cluster.until_owned_by(*workers)
+    await asyncio.gather(*(worker.until_ready() for worker in workers))
+
+    assert sorted(pid for pid, _ in owners.values()) == sorted(2 * [worker.pid for worker in workers])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Collection
@@ -45,6 +46,22 @@ def _no_group_of_its_own() -> None:
     Settings.emitted_group = property(lambda self: self.app_id)  # type: ignore[assignment,method-assign]
 
 
+def _publish_before_refresh() -> None:
+    """Events are out before Redis knows of them, by as much as a slow Redis takes."""
+    refresh, publish = commands.PartitionProcessor._refresh, commands.PartitionProcessor._publish
+
+    async def no_refresh(self: Any, folded: Any, end: int) -> None:
+        return
+
+    async def publish_then_refresh(self: Any, folded: Any, end: int) -> None:
+        await publish(self, folded, end)
+        await asyncio.sleep(0.05)
+        await refresh(self, folded, end)
+
+    commands.PartitionProcessor._refresh = no_refresh  # type: ignore[method-assign]
+    commands.PartitionProcessor._publish = publish_then_refresh  # type: ignore[method-assign]
+
+
 def _freeze() -> None:
     """At the armed crash point the worker stops as with SIGSTOP, instead of dying."""
 
@@ -62,5 +79,6 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     "no-resume": _no_resume,
     "no-duplicate-check": _no_duplicate_check,
     "no-group-of-its-own": _no_group_of_its_own,
+    "publish-before-refresh": _publish_before_refresh,
     "freeze": _freeze,
 }

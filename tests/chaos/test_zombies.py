@@ -46,7 +46,7 @@ async def _written(installation: Installation) -> dict[str, Any]:
 
 
 async def _freeze_and_wake(cluster: Cluster, seed: int, steps: Sequence[str]) -> None:
-    """Freeze a worker at each step beside one that goes on, wake them all in the quiet, and look for what they wrote."""
+    """Freeze a worker at each step beside one that goes on, wake them in the quiet, and look for what they wrote."""
     heir = cluster.start()
     zombies = []
     async with under_load(cluster.installation, seed=seed, rate=200) as sender:

@@ -1,0 +1,76 @@
+"""What drivers raise when a worker has lost its partition is no bug that would end the worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+from aiokafka.errors import IllegalOperation, KafkaConnectionError, ProducerFenced
+from tests.harness.topics import read_topic
+
+from assessmentstore.agents.crash_points import CrashPoints
+from assessmentstore.agents.publisher import Publisher, kafka_errors
+from assessmentstore.models.errors import UnavailableError
+from assessmentstore.settings import Settings
+from assessmentstore.store.batch import DeadLetter, FencedError, Outbox
+from assessmentstore.store.postgres import postgres_errors
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (ProducerFenced(), FencedError),
+        (IllegalOperation("Can't send messages while not in transaction"), UnavailableError),
+        (KafkaConnectionError(), UnavailableError),
+    ],
+    ids=lambda item: getattr(item, "__name__", type(item).__name__),
+)
+def test_what_kafka_raises_is_told_apart(raised: Exception, told: type[Exception]) -> None:
+    with pytest.raises(told), kafka_errors():
+        raise raised
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
+        asyncpg.InterfaceError("the underlying connection is closed"),
+        asyncpg.AdminShutdownError(),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_a_connection_that_was_ended_is_postgres_away(raised: Exception) -> None:
+    with pytest.raises(UnavailableError), postgres_errors():
+        raise raised
+
+
+@asynccontextmanager
+async def _started(settings: Settings) -> AsyncIterator[Publisher]:
+    publisher = Publisher(settings, 0, CrashPoints(""))
+    await publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
+def _outbox(count: int) -> Outbox:
+    letters = [
+        DeadLetter(offset=offset, key=None, value=b"x" * 1000, headers=[], reason=str(datetime.now(UTC)))
+        for offset in range(count)
+    ]
+    return Outbox(dead_letters=letters)
+
+
+async def test_a_publisher_whose_partition_was_taken_publishes_nothing(settings: Settings) -> None:
+    async with _started(settings) as zombie:
+        await zombie.publish(_outbox(1), 1)
+        async with _started(settings) as heir:
+            with pytest.raises((FencedError, UnavailableError)):
+                await zombie.publish(_outbox(2000), 2001)
+            assert await heir.watermark() == 1
+
+    assert len((await read_topic(settings, settings.dead_letters_topic, 1))[0]) == 1

@@ -208,7 +208,7 @@ class PartitionProcessor:
         with self._step("refresh"):
             after = folded.changes.after
             values = {key: state.to_json() for key, state in after.items()}
-            self._table.apply(values, position=end)
+            self._table.apply(values, position=end, records=after)
             self._crash_points.reach(CrashPoint.TABLE_WRITTEN)
             messages = [reply_message(header, outcome) for header, outcome in folded.replies]
             if after:

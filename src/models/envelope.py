@@ -34,7 +34,9 @@ _INT64 = 2**63
 
 # Only values that match, or have enough brackets to be nested too deep, are walked: a null byte, or so many digits that
 # the number may not survive as one of 64 bits.
-_SUSPECT = re.compile(rb"\\u0000|\d{19}")
+_NULL_BYTE = b"\\u0000"
+_MANY_DIGITS = b"0" * 19
+_DIGITS_TO_ZERO = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 
 Headers = Iterable[tuple[str, bytes | None]]
 
@@ -187,10 +189,15 @@ def _storable(header: CommandHeader, value: bytes, data: Any) -> Rejection | Non
     if not isinstance(data, dict):
         return Rejection.invalid("the data has to be a JSON object")
     brackets = value.count(b"{") + value.count(b"[")
-    if brackets <= _MAX_DEPTH and not _SUSPECT.search(value):
+    if brackets <= _MAX_DEPTH and not _is_suspect(value):
         return None
     reason = unstorable(data)
     return None if reason is None else Rejection.invalid(reason)
+
+
+def _is_suspect(value: bytes) -> bool:
+    # Two passes in C cost a tenth of what a regular expression does.
+    return _NULL_BYTE in value or _MANY_DIGITS in value.translate(_DIGITS_TO_ZERO)
 
 
 def unstorable(value: Any, depth: int = 0) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
-from ..models.assessment import AssessmentRecord
+from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 
 # The default is a block cache without a useful bound for each partition; states are small and Redis stands behind.
 _BLOCK_CACHE_BYTES = 16 * 1024 * 1024
@@ -21,6 +21,9 @@ _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 
 # Entries that nobody touched for so long are dropped when RocksDB compacts: the table holds the present, not history.
 _TTL_SECONDS = 7 * 24 * 3600
+
+# JSON bytes of the states that are kept as objects too: to parse one costs more than all else in reading it.
+_RECENT_BYTES = 4 * 1024 * 1024
 
 # No assessment id is empty.
 _POSITION_KEY = b""
@@ -34,6 +37,7 @@ class StateTable:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._db = self._open()
+        self._recent = _Recent()
 
     @property
     def position(self) -> int | None:
@@ -48,23 +52,39 @@ class StateTable:
 
     def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
         """Those of several states that the table has."""
-        keys = list(assessment_ids)
+        found = self._recent.bulk_get(assessment_ids)
+        return found | self._stored([key for key in assessment_ids if key not in found])
+
+    def _stored(self, keys: list[str]) -> dict[str, AssessmentRecord]:
+        if not keys:
+            return {}
         values: list[Any] = self._db.get([key.encode() for key in keys]) or []
         return {
             key: AssessmentRecord.from_json(value) for key, value in zip(keys, values, strict=True) if value is not None
         }
 
-    def apply(self, states: Mapping[str, bytes], *, position: int) -> None:
-        """Write changed states, as JSON, and the position that the table reflects then, in one write batch."""
+    def apply(
+        self, states: Mapping[str, bytes], *, position: int, records: Mapping[str, AssessmentRecord] | None = None
+    ) -> None:
+        """Write changed states and the position that the table reflects then, in one write batch.
+
+        Args:
+            states: as JSON.
+            position: the offset below which every command is reflected.
+            records: the same states as objects, where the next commands are likely to ask for them.
+        """
         batch = WriteBatch(raw_mode=True)
         for key, value in states.items():
             batch.put(key.encode(), value)
         batch.put(_POSITION_KEY, str(position).encode())
         self._db.write(batch)
+        for key, value in states.items():
+            self._recent.set(key, (records or {}).get(key), len(value))
 
     def clear(self) -> None:
         """Start empty: every state is loaded from Postgres again when it is first needed."""
         self._db.close()
+        self._recent = _Recent()
         shutil.rmtree(self._path)
         self._db = self._open()
 
@@ -83,3 +103,27 @@ class StateTable:
         blocks.set_bloom_filter(10, block_based=False)
         options.set_block_based_table_factory(blocks)
         return Rdict(str(self._path), options, access_type=AccessType.with_ttl(_TTL_SECONDS))
+
+
+class _Recent:
+    """The states that changed last, as objects, within a bound."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, tuple[AssessmentRecord, int]] = {}
+        self._bytes = 0
+
+    def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
+        records = self._records
+        return {key: records[key][0] for key in assessment_ids if key in records}
+
+    def set(self, key: str, record: AssessmentRecord | None, size: int) -> None:
+        """Replace what was kept; the state that changed longest ago goes first."""
+        records = self._records
+        if key in records:
+            self._bytes -= records.pop(key)[1]
+        if record is None or record.state in UNCHANGING_STATES:
+            return
+        records[key] = record, size
+        self._bytes += size
+        while self._bytes > _RECENT_BYTES:
+            self._bytes -= records.pop(next(iter(records)))[1]

@@ -1,0 +1,233 @@
+"""Contender (b): the yardstick. Kafka, a fold, batched Postgres and a transactional producer, with as little as can be.
+
+It trusts every byte: no validation, no fence, no duplicates, no resuming after a crash, no table, no Redis, no metrics;
+states stand in a dict. It writes the same rows and the same events. Partitions are worked off side by side, each with
+a transactional producer of its own, for that was the fastest way that was found. Run as `python -m bench.bare`, with
+the settings in the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from assessmentstore.settings import Settings
+from assessmentstore.store.queries import QUERIES
+
+_BATCHES_WAITING = 2
+_SEND_BATCH_BYTES = 512 * 1024
+_RETRY_BACKOFF_MILLISECONDS = 10
+
+_TARGETS = {
+    "assessment.create": ("assessment.created", "pending"),
+    "assessment.start": ("assessment.started", "processing"),
+    "assessment.progress": ("assessment.progress", "processing"),
+    "assessment.complete": ("assessment.completed", "completed"),
+}
+
+# Version, state, progress, message, creation, start.
+State = tuple[int, str, int, str | None, datetime, datetime | None]
+
+
+class Batch:
+    """The rows and events of one batch, gathered command after command."""
+
+    def __init__(self, states: dict[str, State], now: datetime) -> None:
+        self._states = states
+        self._now = now
+        self._stamp = now.isoformat()
+        self.created: dict[str, tuple[Any, ...]] = {}
+        self.updated: dict[str, tuple[Any, ...]] = {}
+        self.audit: list[tuple[Any, ...]] = []
+        self.events: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = []
+
+    def add(self, message: Any) -> None:
+        """Apply a command."""
+        command = orjson.loads(message.value)
+        key, data, event_type = command["subject"], command["data"], _TARGETS[command["type"]]
+        if event_type[0] == "assessment.created":
+            before, version = None, 1
+            after: State = (1, "pending", 0, None, self._now, None)
+            data = {"priority": 5, "timeout": 300} | data | {"assessmentId": key, "timestamp": self._stamp}
+            extra: dict[str, Any] = {"request": data | {"userId": command["userid"]}}
+        else:
+            before = self._states[key]
+            version = before[0] + 1
+            after, extra = self._change(before, event_type, data)
+        self._states[key] = after
+        self._write_state(key, before, after, extra)
+        self._tell(message, command, event_type[0], version, before, after, extra)
+
+    def _change(self, before: State, event_type: tuple[str, str], data: Any) -> tuple[State, dict[str, Any]]:
+        version, _, progress, message, created, started = before
+        if event_type[0] == "assessment.started":
+            return (version + 1, "processing", progress, message, created, self._now), {}
+        if event_type[0] == "assessment.progress":
+            return (version + 1, "processing", data["progress"], data["message"], created, started), {}
+        duration = round((self._now - (started or self._now)).total_seconds() * 1000)
+        extra = {"result": data["result"], "durationMs": duration}
+        return (version + 1, "completed", 100, message, created, started), extra
+
+    def _write_state(self, key: str, before: State | None, after: State, extra: dict[str, Any]) -> None:
+        version, state, progress, message, created, started = after
+        ended = self._now if state == "completed" else None
+        result = orjson.dumps(extra["result"]).decode() if "result" in extra else None
+        if before is None or key in self.created:
+            request, metadata = self._request(key, extra)
+            head = (key, state, version, progress, message, created, self._now, started, ended)
+            self.created[key] = (*head, request, result, None, 0, None, metadata)
+        else:
+            first = self.updated.get(key)
+            expected = first[1] if first else before[0]
+            place = (key, expected, state, version, progress, message, self._now, started, ended)
+            self.updated[key] = (*place, result, None, 0, None)
+
+    def _request(self, key: str, extra: dict[str, Any]) -> tuple[str, str]:
+        if "request" in extra:
+            request = extra["request"]
+            return orjson.dumps(request).decode(), orjson.dumps(request["metadata"]).decode()
+        row = self.created[key]
+        return row[9], row[14]
+
+    def _tell(
+        self,
+        message: Any,
+        command: dict[str, Any],
+        event_type: str,
+        version: int,
+        before: State | None,
+        after: State,
+        extra: dict[str, Any],
+    ) -> None:
+        key, previous = command["subject"], None if before is None else before[1]
+        event = {
+            "assessmentId": key,
+            "version": version,
+            "state": after[1],
+            "previousState": previous,
+            "progress": after[2],
+            "message": after[3],
+            "commandId": command["id"],
+            "userId": command["userid"],
+            "occurredAt": self._stamp,
+            "type": event_type,
+            **extra,
+        }
+        value = orjson.dumps(event)
+        action = event_type.removeprefix("assessment.")
+        row = (key, action, previous, after[1], version, command["userid"], value.decode(), self._now, command["id"])
+        self.audit.append((*row, None, message.offset, command["traceparent"]))
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", f"{key}:{version}".encode()),
+            ("ce_type", event_type.encode()),
+            ("ce_source", b"/assessmentstore"),
+            ("ce_subject", message.key),
+            ("ce_time", self._stamp.encode()),
+            ("content-type", b"application/json"),
+            ("ce_sequence", str(version).encode()),
+            ("traceparent", command["traceparent"].encode()),
+        ]
+        self.events.append((message.key, value, headers))
+
+
+class Lane:
+    """One partition: its states, its producer, its batches in order."""
+
+    def __init__(self, settings: Settings, partition: int, pool: asyncpg.Pool) -> None:
+        self.waiting: asyncio.Queue[Sequence[Any]] = asyncio.Queue(_BATCHES_WAITING)
+        self._settings = settings
+        self._partition = partition
+        self._pool = pool
+        self._states: dict[str, State] = {}
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka_bootstrap,
+            transactional_id=f"{settings.commands_topic}-{partition}",
+            acks="all",
+            max_batch_size=_SEND_BATCH_BYTES,
+            retry_backoff_ms=_RETRY_BACKOFF_MILLISECONDS,
+        )
+
+    async def run(self) -> None:
+        """Work off what waits."""
+        await self._producer.start()
+        while True:
+            messages = await self.waiting.get()
+            batch = Batch(self._states, datetime.now(UTC))
+            for message in messages:
+                batch.add(message)
+            await self._write(batch)
+            await self._publish(batch, messages[-1].offset + 1)
+
+    async def _write(self, batch: Batch) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            if batch.created:
+                await connection.execute(QUERIES["insert_states"], *zip(*batch.created.values(), strict=True))
+            if batch.updated:
+                await connection.execute(QUERIES["update_states"], *zip(*batch.updated.values(), strict=True))
+            audit = zip(*batch.audit, strict=True)
+            await connection.execute(QUERIES["insert_audit"], self._partition, *audit)
+
+    async def _publish(self, batch: Batch, position: int) -> None:
+        settings, producer = self._settings, self._producer
+        await producer.begin_transaction()
+        pending = [
+            await producer.send_batch(records, settings.events_topic, partition=self._partition)
+            for records in self._record_batches(batch)
+        ]
+        await asyncio.gather(*pending)
+        offsets = {TopicPartition(settings.commands_topic, self._partition): position}
+        await producer.send_offsets_to_transaction(offsets, settings.app_id)
+        await producer.commit_transaction()
+
+    def _record_batches(self, batch: Batch) -> list[Any]:
+        record_batches = [self._producer.create_batch()]
+        for key, value, headers in batch.events:
+            if record_batches[-1].append(key=key, value=value, timestamp=None, headers=headers) is None:
+                record_batches.append(self._producer.create_batch())
+                record_batches[-1].append(key=key, value=value, timestamp=None, headers=headers)
+        return record_batches
+
+
+async def run(settings: Settings) -> None:
+    """Work until the process is told to end."""
+    consumer = AIOKafkaConsumer(
+        settings.commands_topic,
+        bootstrap_servers=settings.kafka_bootstrap,
+        group_id=settings.app_id,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        session_timeout_ms=int(settings.session_timeout * 1000),
+    )
+    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=settings.topic_partitions) as pool:
+        lanes = [Lane(settings, partition, pool) for partition in range(settings.topic_partitions)]
+        async with asyncio.TaskGroup() as group:
+            for lane in lanes:
+                group.create_task(lane.run())
+            await consumer.start()
+            group.create_task(_feed(consumer, lanes, settings.batch_size))
+
+
+async def _feed(consumer: AIOKafkaConsumer, lanes: Sequence[Lane], size: int) -> None:
+    """Hand each partition's records to its lane; a full lane is fed later, and the others meanwhile."""
+    while True:
+        hungry = [lane for lane in lanes if not lane.waiting.full()]
+        if not hungry:
+            await asyncio.sleep(0.002)
+            continue
+        wanted = {partition for partition in consumer.assignment() if not lanes[partition.partition].waiting.full()}
+        fetched = await consumer.getmany(*wanted, timeout_ms=50, max_records=None)
+        for partition, messages in fetched.items():
+            lane = lanes[partition.partition]
+            for first in range(0, len(messages), size):
+                await lane.waiting.put(messages[first : first + size])
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Settings.load()))

@@ -1,0 +1,130 @@
+"""Who competes, and how each is run: a process of its own, warmed up, then let go on a backlog that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from assessmentstore.settings import ENV_PREFIX, Settings
+
+_HERE = Path(__file__).parents[1]
+
+# A contender that is stopped while the backlog is written must not lose its partitions meanwhile.
+_SESSION_SECONDS = 60
+
+_END_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to work off the commands."""
+
+    name: str
+    arguments: tuple[str, ...]
+    """Of the Python interpreter."""
+    share: float = 1.0
+    """How much of the backlog it gets: its rate is what counts, and a slow one need not take all day."""
+
+
+WORKER = Contender("worker", ("-m", "assessmentstore", "worker"))
+PER_MESSAGE = Contender("per-message", ("-m", "bench.per_message"), share=0.05)
+BARE = Contender("bare", ("-m", "bench.bare"))
+
+CONTENDERS = (WORKER, PER_MESSAGE, BARE)
+
+
+class ContenderDiedError(Exception):
+    """A contender ended on its own; the message has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A contender's process."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def check(self) -> None:
+        """Make sure that it lives.
+
+        Raises:
+            ContenderDiedError: it does not.
+        """
+        if self.process.returncode is not None:
+            raise ContenderDiedError(f"exit code {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Stop it for a while, as it stands."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@asynccontextmanager
+async def running(contender: Contender, settings: Settings) -> AsyncIterator[Running]:
+    """Run a contender on an installation, and end it."""
+    port = _free_port()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.data_dir / "log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *contender.arguments,
+            env=os.environ | _environment(settings, port),
+            cwd=_HERE,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Running(process, port, log)
+    finally:
+        await _end(process)
+
+
+def _environment(settings: Settings, port: int) -> dict[str, str]:
+    values = {
+        "KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "TOPIC_PREFIX": settings.topic_prefix,
+        "TOPIC_PARTITIONS": settings.topic_partitions,
+        "DATA_DIR": settings.data_dir,
+        "WORKER_PORT": port,
+        "HTTP_HOST": "127.0.0.1",
+        "SESSION_TIMEOUT": _SESSION_SECONDS,
+        "BATCH_SIZE": settings.batch_size,
+        "LOG_LEVEL": "warn",
+    }
+    return {ENV_PREFIX + name: str(value) for name, value in values.items()}
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _END_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,162 @@
+"""The two measurements: how fast a backlog is worked off, and how late events are at a steady pace."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+
+from assessmentstore.services import Services
+from assessmentstore.settings import Settings
+
+from .contenders import WORKER, Contender, Running, running
+from .events import command_id, reading
+from .installation import fresh_installation
+from .steps import Steps, read_steps
+from .usage import CpuClock, PeakMemory, difference
+from .workload import LIFE, Message, commands, partition_of, produce
+
+# Enough that connections are open, statements prepared and code paths warm.
+_WARM_UP = 800
+_WARM_UP_SECONDS = 2.0
+
+# A lane that has nothing to do looks after its watermark once a second: let it, before the process is held.
+_QUIET_SECONDS = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """One contender's way through the backlog."""
+
+    contender: str
+    commands: int
+    seconds: float
+    cpu: dict[str, float]
+    """CPU seconds of the contender and of each local service."""
+    peak_memory: int
+    """Bytes."""
+    steps: Steps = field(default_factory=Steps)
+
+    @property
+    def rate(self) -> float:
+        """Transitions a second."""
+        return self.commands / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From a command's send to the arrival of its event, at a steady pace."""
+
+    contender: str
+    pace: int
+    """Commands a second."""
+    milliseconds: list[float]
+    peak_memory: int
+    cores: float
+    """CPU seconds a second of the contender's own process."""
+    steps: Steps = field(default_factory=Steps)
+
+    def percentile(self, percent: int) -> float:
+        """Milliseconds that so many percent of the commands stay below."""
+        return statistics.quantiles(self.milliseconds, n=100, method="inclusive")[percent - 1]
+
+
+async def measure_throughput(contender: Contender, count: int, settings: Settings, present: Services) -> Throughput:
+    """Let a contender work off a backlog; the clock runs from its start on it to its last event."""
+    async with (
+        fresh_installation(settings, contender.name) as own,
+        running(contender, own) as process,
+        reading(own) as events,
+    ):
+        warm = await produce(own, commands(_lives(_WARM_UP * contender.share), name="warm"))
+        await events.wait_for(warm, process)
+        await asyncio.sleep(_QUIET_SECONDS)
+        before, clock, memory = (
+            await _steps(contender, process),
+            CpuClock(present, process.pid),
+            PeakMemory(process.pid),
+        )
+        with process.held():
+            total = await produce(own, commands(_lives(count * contender.share), name="life"))
+            used = clock.read()
+            started = time.perf_counter()
+        async with memory.watching():
+            ended = await events.wait_for(warm + total, process)
+        cpu = difference(used, clock.read())
+        steps = await _steps(contender, process) - before
+        await _check(own, warm + total)
+    return Throughput(contender.name, total, ended - started, cpu, memory.bytes, steps)
+
+
+async def _steps(contender: Contender, process: Running) -> Steps:
+    return await read_steps(process.port) if contender is WORKER else Steps()
+
+
+def _lives(count: float) -> int:
+    """A number of commands that makes up whole lives."""
+    return max(1, round(count / len(LIFE))) * len(LIFE)
+
+
+async def _check(settings: Settings, count: int) -> None:
+    """Whoever was fast has done everything too."""
+    connection = await asyncpg.connect(settings.database_url)
+    try:
+        completed = await connection.fetchval("SELECT count(*) FROM assessment_states WHERE state = 'completed'")
+        audited = await connection.fetchval("SELECT count(*) FROM assessment_audit_trail")
+    finally:
+        await connection.close()
+    if (completed, audited) != (count // len(LIFE), count):
+        raise AssertionError(f"{completed} assessments are completed and {audited} commands audited of {count}")
+
+
+async def measure_latency(
+    contender: Contender, pace: int, seconds: float, settings: Settings, present: Services
+) -> Latency:
+    """Send commands at a steady pace, and time each until its event arrives."""
+    sent: dict[str, float] = {}
+    taken: list[float] = []
+
+    def arrived(values: Sequence[bytes], now: float) -> None:
+        taken.extend(now - at for value in values if (at := sent.pop(command_id(value), None)) is not None)
+
+    async with (
+        fresh_installation(settings, f"{contender.name}-latency") as own,
+        running(contender, own) as process,
+        reading(own, arrived) as events,
+    ):
+        memory = PeakMemory(process.pid)
+        first = await produce(own, commands(len(LIFE) * own.topic_partitions, name="first"))
+        await events.wait_for(first, process)
+        await asyncio.sleep(1)
+        async with memory.watching():
+            warm = await _pace(own, list(commands(_lives(pace * _WARM_UP_SECONDS), name="warm")), pace, {})
+            before, clock = await _steps(contender, process), CpuClock(present, process.pid)
+            used, started = clock.read()["contender"], time.perf_counter()
+            total = await _pace(own, list(commands(_lives(pace * seconds), name="life")), pace, sent)
+            await events.wait_for(first + warm + total, process)
+            cores = (clock.read()["contender"] - used) / (time.perf_counter() - started)
+        steps = await _steps(contender, process) - before
+    return Latency(contender.name, pace, [1000 * each for each in taken], memory.bytes, cores, steps)
+
+
+async def _pace(settings: Settings, messages: list[Message], pace: int, sent: dict[str, float]) -> int:
+    """Send one command after the other on time, each as soon as it is due."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks=1)
+    await producer.start()
+    try:
+        started = time.perf_counter()
+        for number, message in enumerate(messages):
+            due = started + number / pace
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            partition = partition_of(message.key, settings.topic_partitions)
+            sent[message.command_id] = time.perf_counter()
+            await producer.send(settings.commands_topic, message.value, key=message.key, partition=partition)
+    finally:
+        await producer.stop()
+    return len(messages)

@@ -21,7 +21,7 @@ from faust.types import TP, ConsumerMessage
 from ..telemetry import ERRORS, PARTITION_LAG
 from .crash_points import CrashPoint
 from .lanes import Lane, RecordBatch
-from .records import tolerate_header_names
+from .records import install as install_record_reader
 
 if TYPE_CHECKING:
     from .app import CommandsApp
@@ -45,7 +45,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The aiokafka consumer in its thread; unlike stock Faust it survives a broker that is away."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        tolerate_header_names()
+        install_record_reader()
         consumer = super()._create_worker_consumer(transport)
         # Commands that a producer sent in a transaction and took back are none.
         consumer._isolation_level = "read_committed"

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from ..models.envelope import binary_headers, event_headers
+from ..models.envelope import event_headers, rejection_headers
 from ..models.errors import UnavailableError
 from ..settings import Settings
 from ..store.batch import DeadLetter, FencedError, Outbox, Refused
@@ -184,11 +184,4 @@ def _rejection(refused: Refused) -> KafkaRecord:
         "userId": header.user_id,
         "rejectedAt": refused.at,
     }
-    headers = binary_headers(
-        event_id=f"{header.id}:rejected",
-        event_type="assessment.rejected",
-        subject=header.assessment_id,
-        time=refused.at.isoformat(),
-        traceparent=header.traceparent,
-    )
-    return header.assessment_id.encode(), orjson.dumps(value), headers
+    return header.assessment_id.encode(), orjson.dumps(value), rejection_headers(header, refused.at)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from .base import MAX_ID_LENGTH, JsonObject
 from .commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from .errors import NotACommandError, Rejection
-from .events import AssessmentEvent
+from .events import AssessmentEvent, EventType
 
 SOURCE = "/assessmentstore"
 """`ce_source` of everything that the store emits."""
@@ -247,14 +247,18 @@ def encode_command(
 
 def event_headers(event: AssessmentEvent, traceparent: str | None) -> list[tuple[str, bytes]]:
     """The headers of an event in binary mode."""
-    headers = binary_headers(
-        event_id=event.id,
-        event_type=event.type,
-        subject=event.assessment_id,
-        time=event.occurred_at.isoformat(),
-        traceparent=traceparent,
-    )
-    headers.append(("ce_sequence", b"%d" % event.version))
+    headers = [
+        _SPECVERSION,
+        ("ce_id", event.id.encode()),
+        _EVENT_TYPES[event.type],
+        _SOURCE,
+        ("ce_subject", event.assessment_id.encode()),
+        ("ce_time", event.occurred_at.isoformat().encode()),
+        _CONTENT_TYPE,
+        ("ce_sequence", b"%d" % event.version),
+    ]
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent.encode()))
     return headers
 
 
@@ -262,26 +266,21 @@ def event_headers(event: AssessmentEvent, traceparent: str | None) -> list[tuple
 _SPECVERSION = ("ce_specversion", b"1.0")
 _SOURCE = ("ce_source", SOURCE.encode())
 _CONTENT_TYPE = ("content-type", JSON.encode())
+_EVENT_TYPES = {kind: ("ce_type", kind.encode()) for kind in EventType}
+_REJECTED = ("ce_type", b"assessment.rejected")
 
 
-def binary_headers(
-    *,
-    event_id: str,
-    event_type: str,
-    subject: str,
-    time: str,
-    traceparent: str | None = None,
-) -> list[tuple[str, bytes]]:
-    """CloudEvents attributes as Kafka headers."""
+def rejection_headers(header: CommandHeader, at: datetime) -> list[tuple[str, bytes]]:
+    """The headers of a rejection in binary mode."""
     headers = [
         _SPECVERSION,
-        ("ce_id", event_id.encode()),
-        ("ce_type", event_type.encode()),
+        ("ce_id", f"{header.id}:rejected".encode()),
+        _REJECTED,
         _SOURCE,
-        ("ce_subject", subject.encode()),
-        ("ce_time", time.encode()),
+        ("ce_subject", header.assessment_id.encode()),
+        ("ce_time", at.isoformat().encode()),
         _CONTENT_TYPE,
     ]
-    if traceparent is not None:
-        headers.append(("traceparent", traceparent.encode()))
+    if header.traceparent is not None:
+        headers.append(("traceparent", header.traceparent.encode()))
     return headers

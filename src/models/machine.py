@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from .assessment import AssessmentRecord, AssessmentState
-from .commands import Cancel, Command, CommandType, Complete, Create, Fail, ReportProgress, Retry, Start
+from .commands import Command, CommandType, Create
 from .errors import Rejection
 from .events import (
     AssessmentEvent,
     Cancelled,
     Completed,
     Created,
+    EventType,
     Failed,
     ProgressReported,
     Retried,
@@ -59,8 +61,10 @@ def decide(record: AssessmentRecord | None, command: Command, now: datetime) -> 
         now: the time of the decision; every event is later than the last one of its assessment.
     """
     header = command.header
-    if isinstance(command.data, Create):
-        return _create(command, command.data, now) if record is None else Rejection.already_exists(header.assessment_id)
+    if header.type is CommandType.CREATE:
+        if record is not None:
+            return Rejection.already_exists(header.assessment_id)
+        return _create(command, cast(Create, command.data), now)
     if record is None:
         return Rejection.not_found(header.assessment_id)
     if command.expected_version not in (None, record.version):
@@ -105,23 +109,33 @@ def _change(record: AssessmentRecord, command: Command, target: AssessmentState,
         "user_id": command.header.user_id,
         "occurred_at": at,
     }
-    match command.data:
-        case Start():
-            return Started(**common)
-        case ReportProgress(progress=progress, message=message):
-            message = record.message if message is None else message
-            return ProgressReported(**common | {"progress": progress, "message": message})
-        case Complete(result=result):
-            duration = None if record.started_at is None else round((at - record.started_at).total_seconds() * 1000)
-            return Completed(**common | {"progress": 100}, result=result.to_wire(), duration_ms=duration)
-        case Fail(error=error):
-            return Failed(**common, error=error)
-        case Cancel(reason=reason):
-            return Cancelled(**common | {"message": reason or record.message}, reason=reason)
-        case Retry():
-            return Retried(**common | {"progress": 0}, retry_count=record.retry_count + 1)
-        case Create():
-            raise AssertionError("create is decided before")
+    return _EVENTS[command.header.type](record, command.data, common)
+
+
+def _completed(record: AssessmentRecord, data: Any, common: dict[str, Any]) -> AssessmentEvent:
+    lasted = None if record.started_at is None else common["occurred_at"] - record.started_at
+    duration = None if lasted is None else round(lasted.total_seconds() * 1000)
+    return Completed(**common | {"progress": 100}, result=data.result.to_wire(), duration_ms=duration)
+
+
+def _progress(record: AssessmentRecord, data: Any, common: dict[str, Any]) -> AssessmentEvent:
+    message = record.message if data.message is None else data.message
+    return ProgressReported(**common | {"progress": data.progress, "message": message})
+
+
+# A table and not a `match` over the classes: to ask a pydantic class whether something is an instance is slow.
+_EVENTS: dict[CommandType, Callable[[AssessmentRecord, Any, dict[str, Any]], AssessmentEvent]] = {
+    CommandType.START: lambda _record, _data, common: Started(**common),
+    CommandType.PROGRESS: _progress,
+    CommandType.COMPLETE: _completed,
+    CommandType.FAIL: lambda _record, data, common: Failed(**common, error=data.error),
+    CommandType.CANCEL: lambda record, data, common: Cancelled(
+        **common | {"message": data.reason or record.message}, reason=data.reason
+    ),
+    CommandType.RETRY: lambda record, _data, common: Retried(
+        **common | {"progress": 0}, retry_count=record.retry_count + 1
+    ),
+}
 
 
 def evolve(record: AssessmentRecord | None, event: AssessmentEvent) -> AssessmentRecord:
@@ -133,7 +147,7 @@ def evolve(record: AssessmentRecord | None, event: AssessmentEvent) -> Assessmen
     version = 0 if record is None else record.version
     if event.version != version + 1:
         raise ValueError(f"event {event.id} does not follow on version {version}")
-    if isinstance(event, Created):
+    if event.type is EventType.CREATED:
         return AssessmentRecord(
             assessment_id=event.assessment_id,
             state=event.state,
@@ -157,17 +171,15 @@ def evolve(record: AssessmentRecord | None, event: AssessmentEvent) -> Assessmen
 
 def _effects(event: AssessmentEvent) -> dict[str, Any]:
     """What an event changes beside state, version, progress, message and time."""
-    match event:
-        case Started(occurred_at=at):
-            return {"started_at": at}
-        case Completed(occurred_at=at, result=result):
-            return {"completed_at": at, "result_data": result}
-        case Failed(occurred_at=at, error=error):
-            return {"completed_at": at, "error_message": error}
-        case Cancelled(occurred_at=at):
-            return {"completed_at": at}
-        case Retried(retry_count=count):
-            cleared = ("started_at", "completed_at", "result_data", "error_message", "next_retry_at")
-            return dict.fromkeys(cleared) | {"retry_count": count}
-        case _:
-            return {}
+    if event.type is EventType.STARTED:
+        return {"started_at": event.occurred_at}
+    if event.type is EventType.COMPLETED:
+        return {"completed_at": event.occurred_at, "result_data": event.result}
+    if event.type is EventType.FAILED:
+        return {"completed_at": event.occurred_at, "error_message": event.error}
+    if event.type is EventType.CANCELLED:
+        return {"completed_at": event.occurred_at}
+    if event.type is EventType.RETRIED:
+        cleared = ("started_at", "completed_at", "result_data", "error_message", "next_retry_at")
+        return dict.fromkeys(cleared) | {"retry_count": event.retry_count}
+    return {}

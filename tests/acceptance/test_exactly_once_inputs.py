@@ -14,7 +14,7 @@ from tests.harness.messages import Message, command, create, invalid, junk
 from tests.harness.topics import read_topic
 from tests.harness.worker import Cluster
 
-from assessmentstore.agents.records import tolerate_header_names
+from assessmentstore.agents import records
 
 
 async def test_every_bad_record_lands_where_it_belongs_and_the_next_command_is_applied(cluster: Cluster) -> None:
@@ -100,7 +100,7 @@ async def test_commands_of_an_aborted_transaction_are_none(cluster: Cluster) -> 
 
 async def test_a_header_name_that_is_no_text_does_not_stop_the_worker(cluster: Cluster) -> None:
     """Kafka itself does not mind what the bytes of a name are."""
-    tolerate_header_names()  # for the judge, who reads the topic too
+    records.install()  # for the judge, who reads the topic too
     worker = cluster.start()
     settings = cluster.installation.settings
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import tomllib
@@ -21,12 +22,13 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import IllegalOperation, IllegalStateError, KafkaError, ProducerFenced
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.structs import ConsumerRecord
 from faust.app.base import App
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 
-from assessmentstore.agents.records import _SlowBatch
+from assessmentstore.agents.records import FetchedRecord, _SlowBatch
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
@@ -181,3 +183,9 @@ def test_the_stream_does_not_acknowledge_what_it_yields_by_itself() -> None:
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_every_codec_of_kafka_can_be_read(codec: str) -> None:
     assert getattr(aiokafka.codec, f"has_{codec}")()
+
+
+def test_a_fetched_record_has_the_fields_of_aiokafkas_own_in_their_order() -> None:
+    own = [field.name for field in dataclasses.fields(ConsumerRecord)]
+
+    assert list(FetchedRecord._fields) == own

@@ -21,6 +21,7 @@ from faust.types import TP, ConsumerMessage
 from ..telemetry import ERRORS, PARTITION_LAG
 from .crash_points import CrashPoint
 from .lanes import Lane, RecordBatch
+from .publisher import kafka_errors
 from .records import install as install_record_reader
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             log.warning("the group coordinator does not confirm the membership", why=repr(error))
             return False
 
+    async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
+        """The first offset that the topic still has, and the one after the last."""
+        consumer = self._ensure_consumer()
+        with kafka_errors():
+            first = await consumer.beginning_offsets([partition])
+            end = await consumer.end_offsets([partition])
+        return first[partition], end[partition]
+
     async def rejoin(self) -> None:
         """Join the group again at the next poll."""
         self._ensure_consumer()._coordinator.request_rejoin()
@@ -102,6 +111,16 @@ class BatchConsumer(driver.Consumer):
         """Whether the coordinator still counts this worker into the generation."""
         thread = cast(ConsumerThread, self._thread)
         return bool(await thread.call_thread(thread.confirm_membership, generation))
+
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset that a partition still has, and the one after the last.
+
+        Raises:
+            UnavailableError: Kafka is away.
+        """
+        thread = cast(ConsumerThread, self._thread)
+        first, end = await thread.call_thread(thread.bounds, TopicPartition(self.app.commands_topic, partition))
+        return first, end
 
     async def seek_to(self, partition: int, offset: int) -> None:
         """Fetch a partition from an offset on."""

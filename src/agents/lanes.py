@@ -64,6 +64,13 @@ class Membership(Protocol):
     async def confirm_membership(self, generation: int) -> bool:
         """Whether the coordinator still counts this worker into the generation."""
 
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset that the topic still has, and the one after the last.
+
+        Raises:
+            UnavailableError: Kafka is away.
+        """
+
     async def seek_to(self, partition: int, offset: int) -> None:
         """Fetch from this offset on."""
 
@@ -167,8 +174,24 @@ class Lane:
         if not await self._membership.confirm_membership(self.generation):
             return False
         await self._processor.claim()
+        await self._check_topic()
         await self._rewind()
         return True
+
+    async def _check_topic(self) -> None:
+        """See that the topic has what comes next: fetching would pass over what is not there without a word.
+
+        Raises:
+            UnavailableError: it is another topic than the one that was applied, or has lost commands; the lane waits.
+        """
+        position = self._processor.next_offset
+        first, end = await self._membership.bounds(self.partition)
+        if end < position or (first > position > 0):
+            ERRORS.labels("commands_lost").inc()
+            raise UnavailableError(
+                f"Kafka has the commands {first} to {end - 1} of partition {self.partition}, but {position} comes next:"
+                " the topic was made anew, or lost commands; restore it, or set next_offset in command_offsets"
+            )
 
     async def _rewind(self) -> None:
         """Void what was fetched, and fetch from the applied position on."""

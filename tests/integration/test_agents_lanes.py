@@ -38,6 +38,8 @@ class Partition:
             SimpleNamespace(offset=offset, timestamp=0, key=b"k", value=b"", headers=()) for offset in range(size)
         ]
         self.position = 0
+        self.first = 0
+        """The first offset that the topic still has."""
         self.seeks: list[int] = []
         self.applied: list[int] = []
         self.claims = 0
@@ -73,6 +75,9 @@ class Partition:
 
     async def confirm_membership(self, generation: int) -> bool:
         return self.member
+
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        return self.first, len(self.log)
 
     async def seek_to(self, partition: int, offset: int) -> None:
         self.seeks.append(offset)
@@ -336,3 +341,26 @@ async def test_a_fetch_that_fails_is_tried_again_and_nothing_of_it_is_lost() -> 
         await consumer.fetch_all()
 
     assert partition.applied == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("applied", "first", "size"), [(30, 0, 20), (5, 10, 20)], ids=["made anew", "oldest commands deleted"]
+)
+async def test_a_topic_that_lacks_what_comes_next_is_not_passed_over(applied: int, first: int, size: int) -> None:
+    """To fetch from an offset that the topic does not have would begin somewhere else without a word."""
+    partition = Partition(size=size)
+    partition.applied, partition.first = list(range(applied)), first
+    lanes = Lanes(lambda _: partition, _no_bug)
+
+    lanes.open([0], 1, partition)
+    await until(lambda: partition.claims >= 2)
+
+    assert partition.seeks == []
+    assert not lanes.ready
+    partition.first, partition.log = 0, Partition(size=40).log
+    await until(lambda: lanes.ready)
+    await lanes.close()
+
+
+async def _no_bug(error: BaseException) -> None:
+    raise error

@@ -2,8 +2,7 @@
 
 It trusts every byte: no validation, no fence, no duplicates, no resuming after a crash, no table, no Redis, no metrics;
 states stand in a dict. It writes the same rows and the same events. Partitions are worked off side by side, each with
-a transactional producer of its own, for that was the fastest way that was found. Run as `python -m bench.bare`, with
-the settings in the environment.
+a transactional producer of its own. Run as `python -m bench.bare`, with the settings in the environment.
 """
 
 from __future__ import annotations

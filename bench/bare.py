@@ -1,13 +1,19 @@
-"""Contender (b): the yardstick. Kafka, a fold, batched Postgres and a transactional producer, with as little as can be.
+"""The yardsticks: Kafka, a fold, batched Postgres and a transactional producer, with as little as can be.
 
-It trusts every byte: no validation, no fence, no duplicates, no resuming after a crash, no table, no Redis, no metrics;
-states stand in a dict. It writes the same rows and the same events. Partitions are worked off side by side, each with
-a transactional producer of its own. Run as `python -m bench.bare`, with the settings in the environment.
+They trust every byte: no validation, no fence, no duplicates, no resuming after a crash, no table, no Redis, no
+metrics; states stand in a dict. They write the same rows and the same events.
+
+    python -m bench.bare          contender (b): one loop that fetches, folds, commits and publishes in turn
+    python -m bench.bare lanes    the same work with all partitions side by side, as the worker has them: how far off
+                                  the worker is from what its own way of working could give without its guards
+
+The settings come from the environment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -155,14 +161,21 @@ class Lane:
 
     async def run(self) -> None:
         """Work off what waits."""
-        await self._producer.start()
+        await self.start()
         while True:
-            messages = await self.waiting.get()
-            batch = Batch(self._states, datetime.now(UTC))
-            for message in messages:
-                batch.add(message)
-            await self._write(batch)
-            await self._publish(batch, messages[-1].offset + 1)
+            await self.apply(await self.waiting.get())
+
+    async def start(self) -> None:
+        """Get the producer ready."""
+        await self._producer.start()
+
+    async def apply(self, messages: Sequence[Any]) -> None:
+        """Work off one batch."""
+        batch = Batch(self._states, datetime.now(UTC))
+        for message in messages:
+            batch.add(message)
+        await self._write(batch)
+        await self._publish(batch, messages[-1].offset + 1)
 
     async def _write(self, batch: Batch) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
@@ -194,7 +207,7 @@ class Lane:
         return record_batches
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, *, side_by_side: bool) -> None:
     """Work until the process is told to end."""
     consumer = AIOKafkaConsumer(
         settings.commands_topic,
@@ -206,11 +219,23 @@ async def run(settings: Settings) -> None:
     )
     async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=settings.topic_partitions) as pool:
         lanes = [Lane(settings, partition, pool) for partition in range(settings.topic_partitions)]
+        if not side_by_side:
+            await asyncio.gather(*(lane.start() for lane in lanes))
+            await consumer.start()
+            await _loop(consumer, lanes, settings.batch_size)
         async with asyncio.TaskGroup() as group:
             for lane in lanes:
                 group.create_task(lane.run())
             await consumer.start()
             group.create_task(_feed(consumer, lanes, settings.batch_size))
+
+
+async def _loop(consumer: AIOKafkaConsumer, lanes: Sequence[Lane], size: int) -> None:
+    """One thing after the other."""
+    while True:
+        for partition, messages in (await consumer.getmany(timeout_ms=50, max_records=None)).items():
+            for first in range(0, len(messages), size):
+                await lanes[partition.partition].apply(messages[first : first + size])
 
 
 async def _feed(consumer: AIOKafkaConsumer, lanes: Sequence[Lane], size: int) -> None:
@@ -229,4 +254,4 @@ async def _feed(consumer: AIOKafkaConsumer, lanes: Sequence[Lane], size: int) ->
 
 
 if __name__ == "__main__":
-    asyncio.run(run(Settings.load()))
+    asyncio.run(run(Settings.load(), side_by_side=sys.argv[1:] == ["lanes"]))

@@ -37,7 +37,9 @@ WORKER = Contender("worker", ("-m", "assessmentstore", "worker"))
 PER_MESSAGE = Contender("per-message", ("-m", "bench.per_message"), share=0.05)
 BARE = Contender("bare", ("-m", "bench.bare"))
 
-CONTENDERS = (WORKER, PER_MESSAGE, BARE)
+BARE_LANES = Contender("bare-lanes", ("-m", "bench.bare", "lanes"))
+
+CONTENDERS = (WORKER, PER_MESSAGE, BARE, BARE_LANES)
 
 
 class ContenderDiedError(Exception):

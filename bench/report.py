@@ -9,7 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from .contenders import BARE, PER_MESSAGE, WORKER
+from .contenders import BARE, BARE_LANES, PER_MESSAGE, WORKER
 from .measure import Latency, Throughput
 from .steps import Steps
 
@@ -87,6 +87,10 @@ def _ratios(result: Result) -> str:
         if result.of(name) and result.of(WORKER.name):
             verdict = "met" if result.ratio(name) >= target else "MISSED"
             lines.append(f"worker / {name}: {result.ratio(name):.2f}, target {target:g}: {verdict}")
+    if result.of(BARE_LANES.name) and result.of(WORKER.name):
+        lines.append(
+            f"worker / {BARE_LANES.name}: {result.ratio(BARE_LANES.name):.2f}, no target: what the guards cost"
+        )
     return "\n".join(lines)
 
 

@@ -14,7 +14,8 @@ from aiohttp import web as aiohttp_web
 from .agents.app import CommandsApp, build_app
 from .agents.topics import create_topics, topics_exist
 from .models.errors import UnavailableError
-from .settings import Settings
+from .services.processes import are_free
+from .settings import Settings, SettingsError
 from .store.migrate import is_migrated
 from .store.migrate import migrate as migrate_database
 from .telemetry import watch_process
@@ -57,8 +58,17 @@ def run_web(settings: Settings) -> int:
 
 
 def run_worker(settings: Settings) -> int:
-    """Run a worker until it is told to stop, and say how it ended: 0 in good order."""
+    """Run a worker until it is told to stop, and say how it ended: 0 in good order.
+
+    Raises:
+        SettingsError: the port is taken.
+    """
     watch_process()
+    if not are_free([settings.worker_port]):
+        raise SettingsError(
+            f"ASSESSMENTSTORE_WORKER_PORT={settings.worker_port}: the port is taken; a second worker on one machine"
+            " needs a port of its own"
+        )
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
     asyncio.run(_services_are_there(settings))
     app = build_app(settings, mount_web=_mount_worker_web)

@@ -12,7 +12,7 @@ from ..models.commands import Command, CommandHeader
 from ..models.envelope import RefusedCommand, decode_command
 from ..models.errors import NotACommandError, Rejection
 from ..models.machine import decide, evolve
-from ..store.batch import Accepted, BatchChanges, DeadLetter, Refused
+from ..store.changes import Accepted, BatchChanges, DeadLetter, Refused
 
 
 class Record(Protocol):

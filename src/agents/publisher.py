@@ -15,7 +15,8 @@ from aiokafka.structs import OffsetAndMetadata
 from ..models.envelope import event_headers, rejection_headers
 from ..models.errors import UnavailableError
 from ..settings import Settings
-from ..store.batch import DeadLetter, FencedError, Outbox, Refused
+from ..store.batch import FencedError
+from ..store.changes import DeadLetter, Outbox, Refused
 from .crash_points import CrashPoint, CrashPoints
 
 # A broker that restarts is back within this time or the transaction is begun anew by another producer.

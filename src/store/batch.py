@@ -2,86 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
 
 import asyncpg
-import orjson
 
-from ..models.assessment import FINAL_STATES, AssessmentRecord
-from ..models.commands import CommandHeader
-from ..models.errors import AssessmentStoreError, ErrorCode, Rejection, UnavailableError
-from ..models.events import AssessmentEvent, event_from_json
-from .postgres import Connection, Pool, StaleViewError, postgres_errors, record_from_row
+from ..models.assessment import AssessmentRecord
+from ..models.errors import AssessmentStoreError, UnavailableError
+from ..models.events import event_from_json
+from .changes import BatchChanges, Outbox
+from .postgres import Connection, Pool, StaleViewError, postgres_errors
 from .queries import QUERIES
+from .rows import (
+    audit_row,
+    columns,
+    dead_letter_from_row,
+    dead_letter_row,
+    metric_row,
+    records,
+    refused_from_row,
+    refused_row,
+    state_row,
+    update_row,
+)
 
 
 class FencedError(AssessmentStoreError):
     """Another worker took the partition: this one has to leave it and write nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """An accepted command: its event, and where it stood on the topic."""
-
-    event: AssessmentEvent
-    value: bytes
-    """The event as JSON."""
-    header: CommandHeader
-    offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A refused command and why."""
-
-    header: CommandHeader
-    rejection: Rejection
-    at: datetime
-    offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """A record that is not a command, byte for byte."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    reason: str
-
-
-@dataclass(slots=True)
-class Outbox:
-    """What a range of offsets tells the world, each list in the order of the offsets."""
-
-    events: list[tuple[AssessmentEvent, bytes, str | None]] = field(default_factory=list)
-    """Each event, its JSON, and its traceparent."""
-    rejections: list[Refused] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class BatchChanges:
-    """What a folded batch writes."""
-
-    accepted: list[Accepted] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    before: dict[str, int] = field(default_factory=dict)
-    """The version that each changed assessment had before; 0 where it is new."""
-    after: dict[str, AssessmentRecord] = field(default_factory=dict)
-    """The changed assessments."""
-
-    def outbox(self) -> Outbox:
-        """What the batch tells the world."""
-        events = [(item.event, item.value, item.header.traceparent) for item in self.accepted]
-        return Outbox(events, self.refused, self.dead_letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +116,8 @@ class BatchStore:
                 dead = await connection.fetch(QUERIES["outbox_dead_letters"], *bounds)
         return Outbox(
             [(event_from_json(row["value"]), row["value"].encode(), row["traceparent"]) for row in events],
-            [_refused_from_row(row) for row in refused],
-            [_dead_letter_from_row(row) for row in dead],
+            [refused_from_row(row) for row in refused],
+            [dead_letter_from_row(row) for row in dead],
         )
 
     async def changed_since(self, partition: int, first: int, end: int) -> dict[str, AssessmentRecord]:
@@ -176,7 +125,7 @@ class BatchStore:
         with postgres_errors():
             rows = await self._pool.fetch(QUERIES["changed_assessments"], partition, first, end)
             states = await self._pool.fetch(QUERIES["load_states"], [row["assessment_id"] for row in rows])
-        return _records(states)
+        return records(states)
 
 
 class BatchTransaction:
@@ -190,7 +139,7 @@ class BatchTransaction:
 
     async def load(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
         """The states of those that exist."""
-        return _records(await self._connection.fetch(QUERIES["load_states"], list(assessment_ids)))
+        return records(await self._connection.fetch(QUERIES["load_states"], list(assessment_ids)))
 
     async def known(self, command_ids: Collection[str]) -> dict[str, bytes]:
         """The commands that have an outcome already, with the fingerprint of the first that had the id."""
@@ -207,21 +156,21 @@ class BatchTransaction:
         updated = [(changes.before[key], record) for key, record in changes.after.items() if changes.before[key]]
         await self._write_states(created, updated)
         if changes.accepted:
-            await self._execute("insert_audit", self._partition, *_columns(map(_audit_row, changes.accepted)))
-        if metrics := [row for item in changes.accepted if (row := _metric_row(item, changes.after))]:
-            await self._execute("insert_metrics", *_columns(metrics))
+            await self._execute("insert_audit", self._partition, *columns(map(audit_row, changes.accepted)))
+        if metrics := [row for item in changes.accepted if (row := metric_row(item, changes.after))]:
+            await self._execute("insert_metrics", *columns(metrics))
         if changes.refused:
-            await self._execute("insert_rejections", self._partition, *_columns(map(_refused_row, changes.refused)))
+            await self._execute("insert_rejections", self._partition, *columns(map(refused_row, changes.refused)))
         for letter in changes.dead_letters:
-            await self._execute("insert_dead_letter", self._partition, *_dead_letter_row(letter), self.now)
+            await self._execute("insert_dead_letter", self._partition, *dead_letter_row(letter), self.now)
 
     async def _write_states(
         self, created: Sequence[AssessmentRecord], updated: Sequence[tuple[int, AssessmentRecord]]
     ) -> None:
         if created:
-            await self._expect(len(created), "insert_states", *_columns(map(_state_row, created)))
+            await self._expect(len(created), "insert_states", *columns(map(state_row, created)))
         if updated:
-            await self._expect(len(updated), "update_states", *_columns(_update_row(*item) for item in updated))
+            await self._expect(len(updated), "update_states", *columns(update_row(*item) for item in updated))
 
     async def _expect(self, count: int, query: str, *arguments: object) -> None:
         written = await self._execute(query, *arguments)
@@ -232,136 +181,3 @@ class BatchTransaction:
         """Run a named query and count the rows that it wrote."""
         status = await self._connection.execute(QUERIES[query], *arguments)
         return int(status.rsplit(" ", 1)[1])
-
-
-def _records(rows: Sequence[asyncpg.Record]) -> dict[str, AssessmentRecord]:
-    return {row["assessment_id"]: record_from_row(row) for row in rows}
-
-
-def _columns(rows: Any) -> tuple[tuple[Any, ...], ...]:
-    """Rows turned into the arrays that `unnest` takes."""
-    return tuple(zip(*rows, strict=True))
-
-
-def _json(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
-
-
-def _state_row(record: AssessmentRecord) -> tuple[Any, ...]:
-    return (
-        record.assessment_id,
-        record.state,
-        record.version,
-        record.progress,
-        record.message,
-        record.created_at,
-        record.updated_at,
-        record.started_at,
-        record.completed_at,
-        _json(record.request_data),
-        _json(record.result_data),
-        record.error_message,
-        record.retry_count,
-        record.next_retry_at,
-        _json(record.metadata),
-    )
-
-
-def _update_row(expected_version: int, record: AssessmentRecord) -> tuple[Any, ...]:
-    return (
-        record.assessment_id,
-        expected_version,
-        record.state,
-        record.version,
-        record.progress,
-        record.message,
-        record.updated_at,
-        record.started_at,
-        record.completed_at,
-        _json(record.result_data),
-        record.error_message,
-        record.retry_count,
-        record.next_retry_at,
-    )
-
-
-def _audit_row(item: Accepted) -> tuple[Any, ...]:
-    event = item.event
-    return (
-        event.assessment_id,
-        event.type.removeprefix("assessment."),
-        event.previous_state,
-        event.state,
-        event.version,
-        event.user_id,
-        item.value.decode(),
-        event.occurred_at,
-        event.command_id,
-        item.header.fingerprint,
-        item.offset,
-        item.header.traceparent,
-    )
-
-
-def _metric_row(item: Accepted, after: Mapping[str, AssessmentRecord]) -> tuple[str, Decimal, datetime] | None:
-    """The processing time of an assessment that this batch ended."""
-    if item.event.state not in FINAL_STATES:
-        return None
-    record = after[item.event.assessment_id]
-    if record.version != item.event.version or record.duration is None:
-        return None
-    return record.assessment_id, Decimal(record.duration) / 1000, item.event.occurred_at
-
-
-def _refused_row(item: Refused) -> tuple[Any, ...]:
-    header, rejection = item.header, item.rejection
-    return (
-        header.id,
-        header.type,
-        header.fingerprint,
-        header.assessment_id,
-        header.user_id,
-        rejection.code,
-        rejection.message,
-        _json(rejection.details),
-        item.at,
-        item.offset,
-        header.traceparent,
-    )
-
-
-def _refused_from_row(row: asyncpg.Record) -> Refused:
-    return Refused(
-        header=CommandHeader(
-            id=row["command_id"],
-            type=row["command_type"],
-            assessment_id=row["assessment_id"],
-            user_id=row["user_id"],
-            traceparent=row["traceparent"],
-            fingerprint=row["command_fingerprint"],
-        ),
-        rejection=rejection_from_row(row),
-        at=row["created_at"],
-        offset=row["command_offset"],
-    )
-
-
-def rejection_from_row(row: asyncpg.Record) -> Rejection:
-    """The answer that a `command_rejections` row keeps."""
-    return Rejection(ErrorCode(row["code"]), row["message"], orjson.loads(row["details"]))
-
-
-def _dead_letter_row(letter: DeadLetter) -> tuple[Any, ...]:
-    names = [name.encode() for name, _ in letter.headers]
-    return letter.offset, letter.key, letter.value, names, [value for _, value in letter.headers], letter.reason
-
-
-def _dead_letter_from_row(row: asyncpg.Record) -> DeadLetter:
-    names = (name.decode() for name in row["header_names"])
-    return DeadLetter(
-        offset=row["command_offset"],
-        key=row["key"],
-        value=row["value"],
-        headers=list(zip(names, row["header_values"], strict=True)),
-        reason=row["reason"],
-    )

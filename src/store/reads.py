@@ -10,10 +10,10 @@ from ..models.errors import Rejection, UnavailableError
 from ..models.events import event_from_json
 from ..models.machine import evolve
 from ..telemetry import CACHE_READS
-from .batch import rejection_from_row
 from .cache import MemoryCache, SharedCache
 from .postgres import Pool, postgres_errors, record_from_row
 from .queries import QUERIES
+from .rows import rejection_from_row
 
 
 class StateSource(Protocol):

@@ -15,7 +15,8 @@ from assessmentstore.agents.crash_points import CrashPoints
 from assessmentstore.agents.publisher import Publisher, kafka_errors
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.settings import Settings
-from assessmentstore.store.batch import DeadLetter, FencedError, Outbox
+from assessmentstore.store.batch import FencedError
+from assessmentstore.store.changes import DeadLetter, Outbox
 from assessmentstore.store.postgres import postgres_errors
 
 

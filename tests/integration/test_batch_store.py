@@ -14,7 +14,8 @@ from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from assessmentstore.models.errors import ErrorCode, Rejection
 from assessmentstore.settings import Settings
-from assessmentstore.store.batch import BatchStore, DeadLetter, FencedError, PartitionClaim
+from assessmentstore.store.batch import BatchStore, FencedError, PartitionClaim
+from assessmentstore.store.changes import DeadLetter
 from assessmentstore.store.migrate import is_migrated, migrate
 from assessmentstore.store.postgres import Pools, StaleViewError, UnstorableError, open_pools
 from assessmentstore.store.reads import OutcomeReader

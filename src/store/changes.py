@@ -1,0 +1,72 @@
+"""What a batch comes to: accepted and refused commands, dead letters, and the states that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ..models.assessment import AssessmentRecord
+from ..models.commands import CommandHeader
+from ..models.errors import Rejection
+from ..models.events import AssessmentEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """An accepted command: its event, and where it stood on the topic."""
+
+    event: AssessmentEvent
+    value: bytes
+    """The event as JSON."""
+    header: CommandHeader
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A refused command and why."""
+
+    header: CommandHeader
+    rejection: Rejection
+    at: datetime
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A record that is not a command, byte for byte."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    reason: str
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What a range of offsets tells the world, each list in the order of the offsets."""
+
+    events: list[tuple[AssessmentEvent, bytes, str | None]] = field(default_factory=list)
+    """Each event, its JSON, and its traceparent."""
+    rejections: list[Refused] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class BatchChanges:
+    """What a folded batch writes."""
+
+    accepted: list[Accepted] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
+    """The version that each changed assessment had before; 0 where it is new."""
+    after: dict[str, AssessmentRecord] = field(default_factory=dict)
+    """The changed assessments."""
+
+    def outbox(self) -> Outbox:
+        """What the batch tells the world."""
+        events = [(item.event, item.value, item.header.traceparent) for item in self.accepted]
+        return Outbox(events, self.refused, self.dead_letters)

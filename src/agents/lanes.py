@@ -107,6 +107,7 @@ class Lane:
         self._membership = membership
         self._waiting: asyncio.Queue[RecordBatch] = asyncio.Queue()
         self._ending = asyncio.Event()
+        self._applying = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -129,6 +130,9 @@ class Lane:
         self._ending.set()
         if self._task is None:
             return
+        if not self._applying:
+            # A claim is begun anew by whoever takes over: it is no work to wait for.
+            self._task.cancel()
         done, _ = await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
         if not done:
             log.warning("the lane is cut off in the middle of a batch", partition=self.partition)
@@ -166,7 +170,7 @@ class Lane:
             except UnavailableError as error:
                 RETRIES.labels(error.service).inc()
                 log.warning("the batch is tried again", partition=self.partition, why=str(error))
-            self.flowing = False
+            self.flowing = self._applying = False
             await self._pause(next(pauses))
 
     async def _claim(self) -> bool:
@@ -212,7 +216,9 @@ class Lane:
                 log.error("a batch was skipped: fetching it again", partition=self.partition, start=batch.start)
                 await self._rewind()
             else:
+                self._applying = True
                 await self._processor.apply(batch.records)
+                self._applying = False
                 self.applied_position = self._processor.next_offset
                 batch.acknowledge()
 

@@ -125,7 +125,8 @@ async def test_workers_killed_at_random_moments_for_long(cluster: Cluster, seed:
 async def test_two_workers_that_start_at_once_share_the_partitions(cluster: Cluster) -> None:
     workers = cluster.start(), cluster.start()
 
-    owners = await cluster.until_owned_by(*workers)
+    await cluster.until_owned_by(*workers)
     await asyncio.gather(*(worker.until_ready() for worker in workers))
 
+    owners = await cluster.owners()
     assert sorted(pid for pid, _ in owners.values()) == sorted(2 * [worker.pid for worker in workers])

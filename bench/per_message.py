@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
-from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.commands import Command
 from assessmentstore.models.envelope import decode_command, event_headers
 from assessmentstore.models.errors import Rejection
@@ -24,6 +22,7 @@ from assessmentstore.models.events import AssessmentEvent
 from assessmentstore.models.machine import decide, evolve
 from assessmentstore.settings import Settings
 from assessmentstore.store.postgres import record_from_row
+from assessmentstore.store.rows import state_row
 
 _CACHE_SECONDS = 300
 
@@ -71,7 +70,7 @@ class PerMessage:
             if isinstance(event, Rejection):
                 raise TypeError(f"the backlog has a command that is refused: {event.message}")
             after = evolve(before, event)
-            await self._database.execute(_SAVE, *_state_row(after))
+            await self._database.execute(_SAVE, *state_row(after))
             await self._database.execute(_AUDIT, *_audit_row(event))
         await self._emit(event, command.header.traceparent)
         await self._redis.set(self._settings.topic_prefix + after.assessment_id, after.to_json(), ex=_CACHE_SECONDS)
@@ -83,26 +82,6 @@ class PerMessage:
             key=event.assessment_id.encode(),
             headers=event_headers(event, traceparent),
         )
-
-
-def _state_row(record: AssessmentRecord) -> tuple[Any, ...]:
-    return (
-        record.assessment_id,
-        record.state,
-        record.version,
-        record.progress,
-        record.message,
-        record.created_at,
-        record.updated_at,
-        record.started_at,
-        record.completed_at,
-        _json(record.request_data),
-        _json(record.result_data),
-        record.error_message,
-        record.retry_count,
-        record.next_retry_at,
-        _json(record.metadata),
-    )
 
 
 def _audit_row(event: AssessmentEvent) -> tuple[Any, ...]:
@@ -118,10 +97,6 @@ def _audit_row(event: AssessmentEvent) -> tuple[Any, ...]:
         event.occurred_at,
         event.command_id,
     )
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
 
 
 async def run(settings: Settings) -> None:

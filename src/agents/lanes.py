@@ -170,7 +170,7 @@ class Lane:
             except UnavailableError as error:
                 RETRIES.labels(error.service).inc()
                 log.warning("the batch is tried again", partition=self.partition, why=str(error))
-            self.flowing = self._applying = False
+            self.flowing = False
             await self._pause(next(pauses))
 
     async def _claim(self) -> bool:
@@ -217,8 +217,10 @@ class Lane:
                 await self._rewind()
             else:
                 self._applying = True
-                await self._processor.apply(batch.records)
-                self._applying = False
+                try:
+                    await self._processor.apply(batch.records)
+                finally:
+                    self._applying = False
                 self.applied_position = self._processor.next_offset
                 batch.acknowledge()
 

@@ -1,4 +1,4 @@
-"""The SQL by name: `QUERIES["load_states"]`; the texts stand in `sql/queries.sql`."""
+"""The SQL by name: `QUERIES["load_states"]`; the texts stand in `sql/*.sql`, one file for each part of the store."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ _HEADING = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
 
 def _load() -> dict[str, str]:
-    text = (files(__package__) / "sql" / "queries.sql").read_text()
-    _, *parts = _HEADING.split(text)
-    return dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))
+    queries: dict[str, str] = {}
+    for file in (files(__package__) / "sql").iterdir():
+        if file.name.endswith(".sql"):
+            _, *parts = _HEADING.split(file.read_text())
+            queries |= zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True)
+    return queries
 
 
 QUERIES = _load()

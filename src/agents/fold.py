@@ -142,7 +142,7 @@ class _Folding:
         self._known[header.id] = header.fingerprint
         after = self._states[key] = evolve(before, decision)
         changes = self.result.changes
-        changes.before.setdefault(key, 0 if before is None else before.version)
+        changes.before.setdefault(key, before)
         changes.after[key] = after
         changes.accepted.append(Accepted(event=decision, value=decision.to_json(), header=header, offset=offset))
         if header.reply_to:

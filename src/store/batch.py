@@ -27,6 +27,8 @@ from .rows import (
     state_row,
     update_row,
 )
+from .search import is_indexed, put_search_rows, search_row
+from .totals import add_totals, totals_change
 
 
 class FencedError(AssessmentStoreError):
@@ -152,8 +154,9 @@ class BatchTransaction:
         Raises:
             StaleViewError: a version is another by now; leave the transaction and decide again.
         """
-        created = [record for key, record in changes.after.items() if not changes.before[key]]
-        updated = [(changes.before[key], record) for key, record in changes.after.items() if changes.before[key]]
+        pairs = [(changes.before[key], record) for key, record in changes.after.items()]
+        created = [after for before, after in pairs if before is None]
+        updated = [(before.version, after) for before, after in pairs if before is not None]
         await self._write_states(created, updated)
         if changes.accepted:
             await self._execute("insert_audit", self._partition, *columns(map(audit_row, changes.accepted)))
@@ -163,6 +166,9 @@ class BatchTransaction:
             await self._execute("insert_rejections", self._partition, *columns(map(refused_row, changes.refused)))
         for letter in changes.dead_letters:
             await self._execute("insert_dead_letter", self._partition, *dead_letter_row(letter), self.now)
+        await add_totals(self._connection, self._partition, totals_change(changes.before, changes.after))
+        indexed = [search_row(after) for before, after in pairs if is_indexed(before, after)]
+        await put_search_rows(self._connection, indexed)
 
     async def _write_states(
         self, created: Sequence[AssessmentRecord], updated: Sequence[tuple[int, AssessmentRecord]]

@@ -61,8 +61,8 @@ class BatchChanges:
     accepted: list[Accepted] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    before: dict[str, int] = field(default_factory=dict)
-    """The version that each changed assessment had before; 0 where it is new."""
+    before: dict[str, AssessmentRecord | None] = field(default_factory=dict)
+    """The changed assessments as they were before; nothing where they are new."""
     after: dict[str, AssessmentRecord] = field(default_factory=dict)
     """The changed assessments."""
 

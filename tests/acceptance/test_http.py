@@ -223,9 +223,9 @@ async def _is(web: Web, assessment_id: str, state: str) -> bool:
     return answer.status == 200 and answer.body["state"] == state
 
 
-async def _metrics_with(web: Web, line: str) -> str | None:
+async def _metrics_with(web: Web, line: str) -> str:
     metrics: str = (await web.ask("GET", "/metrics")).body
-    return metrics if line in metrics else None
+    return metrics if line in metrics else ""
 
 
 async def _waits(web: Web) -> bool:

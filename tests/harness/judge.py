@@ -85,6 +85,8 @@ async def judge(
         _check_fold,
         _check_redis,
         _check_metrics,
+        _check_totals,
+        _check_search,
     ]
     found = [violation for check in checks for violation in _at_most(check(world, expected))]
     return [*unsettled, *_at_most(_check_sent(world, sent or {})), *found]
@@ -170,6 +172,8 @@ async def _read(installation: Installation, *, redis: bool) -> World:
                 "command_rejections": "command_partition, command_offset, id",
                 "dead_letters": "command_partition, command_offset, id",
                 "assessment_metrics": "id",
+                "assessment_totals": "scope, state",
+                "assessment_search": "assessment_id",
             }.items()
         }
     return World(
@@ -416,3 +420,25 @@ def _check_metrics(world: World, expected: Expected) -> Iterable[str]:
     for key, state in expected.states.items():
         if state.ended and state.started and not measured[key] and key not in expected.overruled:
             yield f"{key} ended, and has no processing time"
+
+
+def _check_totals(world: World, expected: Expected) -> Iterable[str]:
+    """The counters are the sums of what is stored, for everybody and for each owner."""
+    if expected.overruled:
+        return
+    counted: Counter[tuple[str, str]] = Counter()
+    for row in world.tables["assessment_totals"]:
+        counted[row["scope"], row["state"]] += row["assessments"]
+    stored = Counter(
+        (scope, str(state.state)) for state in world.states.values() for scope in {"", state.owner or ""}
+    )
+    for key in counted.keys() | stored.keys():
+        if counted[key] != stored[key]:
+            yield f"the counter of {key} says {counted[key]}, {stored[key]} are stored"
+
+
+def _check_search(world: World, expected: Expected) -> Iterable[str]:
+    """Search knows exactly what is stored."""
+    known = {row["assessment_id"] for row in world.tables["assessment_search"]}
+    for key in (known ^ world.states.keys()) - expected.overruled:
+        yield f"{key} is {'known to search only' if key in known else 'unknown to search'}"

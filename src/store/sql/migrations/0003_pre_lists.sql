@@ -1,11 +1,119 @@
 -- What lists, search and statistics go by.
 
--- Members of the request that are filtered and sorted by, kept by Postgres itself.
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+
+-- Members of the request that are filtered and sorted by, kept by Postgres itself. An index takes no text of any length:
+-- an owner with a longer name than a token may have is nobody's, and a server goes by the beginning of its name.
 ALTER TABLE assessment_states
-    ADD COLUMN owner TEXT GENERATED ALWAYS AS (request_data ->> 'userId') STORED,
+    ADD COLUMN owner TEXT GENERATED ALWAYS AS (
+        CASE WHEN length(request_data ->> 'userId') <= 255 THEN request_data ->> 'userId' END
+    ) STORED,
     ADD COLUMN assessment_type TEXT GENERATED ALWAYS AS (request_data ->> 'assessmentType') STORED,
     ADD COLUMN source TEXT GENERATED ALWAYS AS (request_data ->> 'source') STORED,
-    ADD COLUMN server_name TEXT GENERATED ALWAYS AS (request_data ->> 'serverName') STORED,
+    ADD COLUMN server_name TEXT GENERATED ALWAYS AS (left(request_data ->> 'serverName', 255)) STORED,
     ADD COLUMN priority SMALLINT NOT NULL GENERATED ALWAYS AS (
-        CASE WHEN jsonb_typeof(request_data -> 'priority') = 'number' THEN (request_data ->> 'priority')::smallint ELSE 5 END
+        CASE WHEN jsonb_typeof(request_data -> 'priority') = 'number'
+            THEN (request_data ->> 'priority')::smallint ELSE 5 END
     ) STORED;
+
+-- One for each order of a list; ties are broken by id.
+CREATE INDEX idx_assessment_states_created ON assessment_states(created_at, assessment_id);
+CREATE INDEX idx_assessment_states_updated ON assessment_states(updated_at, assessment_id);
+CREATE INDEX idx_assessment_states_priority ON assessment_states(priority, assessment_id);
+CREATE INDEX idx_assessment_states_progress ON assessment_states(progress, assessment_id);
+CREATE INDEX idx_assessment_states_owner ON assessment_states(owner, created_at, assessment_id);
+-- The operator class lets a pattern that begins with letters go by the index, whatever the collation is.
+CREATE INDEX idx_assessment_states_server ON assessment_states(server_name text_pattern_ops, created_at);
+CREATE INDEX idx_assessment_states_completed ON assessment_states(completed_at) WHERE completed_at IS NOT NULL;
+
+-- Written on create, on retry and at the end: what happens between them, progress above all, does not pay for search.
+CREATE TABLE assessment_search (
+    assessment_id VARCHAR(255) PRIMARY KEY REFERENCES assessment_states(assessment_id),
+    owner TEXT,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    names TEXT NOT NULL,
+    document TSVECTOR NOT NULL
+);
+
+CREATE INDEX idx_assessment_search_created ON assessment_search(created_at);
+CREATE INDEX idx_assessment_search_owner ON assessment_search(owner, created_at);
+CREATE INDEX idx_assessment_search_document ON assessment_search USING gin (document);
+CREATE INDEX idx_assessment_search_names ON assessment_search USING gin (names gin_trgm_ops);
+
+-- Every word of letters that stands in a document: a typing error is led back to one of these.
+CREATE TABLE search_vocabulary (word TEXT PRIMARY KEY);
+CREATE INDEX idx_search_vocabulary_word ON search_vocabulary USING gin (word gin_trgm_ops);
+
+-- Counters of assessments. A scope is an owner, or '' for everybody. Each command partition counts in a slot of its own,
+-- so that no batch waits for another; -1 is for those who are no partition. A counter is the sum over the slots.
+CREATE TABLE assessment_totals (
+    slot INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    assessment_type TEXT NOT NULL,
+    source TEXT NOT NULL,
+    priority SMALLINT NOT NULL,
+    state TEXT NOT NULL,
+    assessments BIGINT NOT NULL,
+    retried BIGINT NOT NULL,
+    timed BIGINT NOT NULL,
+    duration_ms BIGINT NOT NULL,
+    PRIMARY KEY (scope, assessment_type, source, priority, state, slot)
+);
+
+CREATE TABLE server_totals (
+    slot INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    server_name TEXT NOT NULL,
+    assessments BIGINT NOT NULL,
+    last_created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (scope, server_name, slot)
+);
+
+-- By quarters of an hour, of which every time zone's days are made.
+CREATE TABLE created_totals (
+    slot INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    quarter TIMESTAMP WITH TIME ZONE NOT NULL,
+    assessments BIGINT NOT NULL,
+    completed BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    PRIMARY KEY (scope, quarter, slot)
+);
+
+-- What is there already.
+INSERT INTO assessment_search (assessment_id, owner, created_at, names, document)
+SELECT
+    assessment_id, owner, created_at, lower(concat_ws(' ', assessment_id, server_name)),
+    array_to_tsvector(array_remove(
+        regexp_split_to_array(
+            lower(left(concat_ws(' ', assessment_id, server_name, message, error_message, request_data), 20000)),
+            '[^[:alnum:]]+'
+        ), ''
+    ))
+FROM assessment_states;
+
+INSERT INTO search_vocabulary (word)
+SELECT word FROM ts_stat('SELECT document FROM assessment_search') WHERE word ~ '^[[:alpha:]]{3,40}$';
+
+INSERT INTO assessment_totals
+SELECT
+    -1, scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state, count(*),
+    count(*) FILTER (WHERE retry_count > 0), count(completed_at - started_at),
+    coalesce(sum(round(extract(epoch FROM completed_at - started_at) * 1000)), 0)
+FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
+WHERE scope IS NOT NULL
+GROUP BY scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state;
+
+INSERT INTO server_totals
+SELECT -1, scope, server_name, count(*), max(created_at)
+FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
+WHERE scope IS NOT NULL AND server_name IS NOT NULL
+GROUP BY scope, server_name;
+
+INSERT INTO created_totals
+SELECT
+    -1, scope, date_bin('15 minutes', created_at, 'epoch'), count(*), count(*) FILTER (WHERE state = 'completed'),
+    count(*) FILTER (WHERE state = 'failed')
+FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
+WHERE scope IS NOT NULL
+GROUP BY scope, date_bin('15 minutes', created_at, 'epoch');

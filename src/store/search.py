@@ -1,0 +1,123 @@
+"""What full-text search knows of an assessment, and what a query asks for: both are words, taken apart in one way.
+
+Postgres' own parser is left out: it takes "web-01.example" for one host name, and twenty times as long.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..models.assessment import AssessmentRecord
+from .postgres import Connection
+from .queries import QUERIES
+from .rows import columns
+from .totals import LONGEST_SERVER_NAME, owner_scope
+
+_WORD = re.compile(r"[^\W_]+")
+
+# A longer text counts by its beginning: Postgres takes a megabyte of words at most, and nobody looks for the rest.
+_LONGEST_TEXT = 20_000
+_LONGEST_WORD = 100
+
+# Words that a typing error can be led back to: numbers and the parts of ids would fill the vocabulary without end.
+_VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,40}")
+
+
+class SearchRow(NamedTuple):
+    """A row of `assessment_search`."""
+
+    assessment_id: str
+    owner: str | None
+    created_at: Any
+    names: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchText:
+    """One field of an assessment that is searched."""
+
+    field: str
+    weight: str
+    """A to D, as Postgres has them: how much a word here counts."""
+    text: str
+
+
+def is_indexed(before: AssessmentRecord | None, after: AssessmentRecord) -> bool:
+    """Whether search learns of a change: of beginnings, retries and ends, and not of what happens between."""
+    if before is None or before.retry_count != after.retry_count:
+        return True
+    return after.is_final and before.state is not after.state
+
+
+async def put_search_rows(connection: Connection, rows: Sequence[SearchRow]) -> None:
+    """Write what search learns of assessments."""
+    if rows:
+        await connection.execute(QUERIES["put_search_rows"], *columns(rows))
+        await connection.execute(QUERIES["add_vocabulary"], vocabulary(rows))
+
+
+def search_row(record: AssessmentRecord) -> SearchRow:
+    """What search learns of an assessment."""
+    server = record.request_data.get("serverName")
+    names = [record.assessment_id, *([server[:LONGEST_SERVER_NAME]] if isinstance(server, str) else [])]
+    document = _document(search_texts(record))
+    return SearchRow(record.assessment_id, owner_scope(record), record.created_at, " ".join(names).lower(), document)
+
+
+def search_texts(record: AssessmentRecord) -> list[SearchText]:
+    """The fields of an assessment that are searched, the weightiest first."""
+    server = record.request_data.get("serverName")
+    result = record.result_data or {}
+    statuses = result.get("serverStatuses") or []
+    servers = [result.get("missingServers"), [item.get("name") for item in statuses if isinstance(item, Mapping)]]
+    found = [
+        SearchText("assessmentId", "A", record.assessment_id),
+        SearchText("serverName", "A", server if isinstance(server, str) else ""),
+        SearchText("errorMessage", "B", record.error_message or ""),
+        SearchText("message", "B", record.message or ""),
+        SearchText("resultData", "C", " ".join(_strings(servers))),
+        SearchText("requestData", "D", " ".join(_strings(record.request_data))),
+    ]
+    return [SearchText(item.field, item.weight, item.text[:_LONGEST_TEXT]) for item in found if item.text]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case: what is neither letter nor digit parts them."""
+    return [word[:_LONGEST_WORD] for word in _WORD.findall(text.lower())]
+
+
+def vocabulary(rows: Iterable[SearchRow]) -> list[str]:
+    """The words in documents that a typing error can be led back to."""
+    lexemes = {lexeme for row in rows for lexeme in row.document.split()}
+    return sorted({word for lexeme in lexemes if _VOCABULARY_WORD.fullmatch(word := lexeme.partition(":")[0])})
+
+
+def prefix_query(wanted: Sequence[str]) -> str:
+    """A `tsquery` for documents that have, for each word, one that begins with it."""
+    return " & ".join(f"{word}:*" for word in wanted)
+
+
+def _document(texts: Iterable[SearchText]) -> str:
+    """The `tsvector` of an assessment: each word once, with its best weight."""
+    weights: dict[str, str] = {}
+    for text in texts:
+        for word in words(text.text):
+            weights.setdefault(word, text.weight)
+    return " ".join(f"{word}:1{weight}" for word, weight in weights.items())
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The texts in a JSON value, without the names of its members."""
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for item in value.values():
+                yield from _strings(item)
+        case list():
+            for item in value:
+                yield from _strings(item)

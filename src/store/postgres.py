@@ -51,6 +51,9 @@ _BY_INDEX = {
     "enable_mergejoin": "off",
 }
 
+# A list is planned for the filters that are given: those that are not vanish from the query.
+_BY_VALUES = {"plan_cache_mode": "force_custom_plan"}
+
 Connection = asyncpg.pool.PoolConnectionProxy
 Pool = asyncpg.Pool
 
@@ -98,7 +101,7 @@ async def open_pools(settings: Settings, *, application: str) -> AsyncIterator[P
     """
     async with (
         _pool(settings, f"{application} write", **_BY_INDEX) as write,
-        _pool(settings, f"{application} read") as read,
+        _pool(settings, f"{application} read", **_BY_VALUES) as read,
     ):
         yield Pools(write, read)
 

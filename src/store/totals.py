@@ -29,6 +29,9 @@ LONGEST_SERVER_NAME = 255
 QUARTER = timedelta(minutes=15)
 """The days of every time zone are made of these."""
 
+ENDED = (AssessmentState.COMPLETED, AssessmentState.FAILED, AssessmentState.CANCELLED)
+"""The states that servers and days are counted by; the rest is active."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,12 +41,14 @@ class TotalsChange:
 
     totals: defaultdict[tuple[Any, ...], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0]))
     """(scope, type, source, priority, state): assessments, retried, timed, milliseconds."""
-    servers: defaultdict[tuple[str, str], list[Any]] = field(default_factory=lambda: defaultdict(lambda: [0, _EPOCH]))
-    """(scope, server name): assessments, the last creation."""
-    created: defaultdict[tuple[str, datetime], list[int]] = field(
-        default_factory=lambda: defaultdict(lambda: [0, 0, 0])
+    servers: defaultdict[tuple[str, str, str], list[Any]] = field(
+        default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0, _EPOCH])
     )
-    """(scope, quarter of an hour): assessments, completed, failed."""
+    """(scope, server name, type): assessments, completed, failed, cancelled, the last creation."""
+    created: defaultdict[tuple[str, datetime, str], list[int]] = field(
+        default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0])
+    )
+    """(scope, quarter of an hour, type): assessments, completed, failed, cancelled."""
 
     def rows(self) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
         """The queries to run and their rows, in an order that keeps two writers from waiting for each other."""
@@ -100,15 +105,15 @@ def _count(change: TotalsChange, record: AssessmentRecord, sign: int) -> None:
     priority = priority if isinstance(priority, int) else 5
     server = request.get("serverName")
     quarter = record.created_at - (record.created_at - _EPOCH) % QUARTER
+    ended = [record.state is state for state in ENDED]
     for scope in {EVERYBODY, owner_scope(record) or EVERYBODY}:
         counts = change.totals[scope, kind, source, priority, str(record.state)]
         _add(counts, sign, (1, record.retry_count > 0, duration is not None, duration or 0))
-        completed, failed = (record.state is state for state in (AssessmentState.COMPLETED, AssessmentState.FAILED))
-        _add(change.created[scope, quarter], sign, (1, completed, failed))
+        _add(change.created[scope, quarter, kind], sign, (1, *ended))
         if isinstance(server, str):
-            of_server = change.servers[scope, server[:LONGEST_SERVER_NAME]]
-            _add(of_server, sign, (1,))
-            of_server[1] = max(of_server[1], record.created_at)
+            of_server = change.servers[scope, server[:LONGEST_SERVER_NAME], kind]
+            _add(of_server, sign, (1, *ended))
+            of_server[-1] = max(of_server[-1], record.created_at)
 
 
 def _add(counts: list[Any], sign: int, amounts: Iterable[int]) -> None:

@@ -21,6 +21,7 @@ from .commands import COMMANDS, Commands
 from .errors import MIDDLEWARES
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
+from .lists import LISTS, get_history, get_list, get_search, get_stats
 from .notifications import Notifications
 from .publisher import Publisher
 from .reads import SOURCE, STATE_PATH, get_state, get_status
@@ -53,7 +54,11 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(partial(_parts, settings))
     app.on_shutdown.append(_end_waits)
     app.router.add_post("/assessments", create)
+    app.router.add_get("/assessments", get_list)
+    app.router.add_get("/assessments/search", get_search)
+    app.router.add_get("/assessments/stats", get_stats)
     app.router.add_get(STATE_PATH, get_state)
+    app.router.add_get(f"{STATE_PATH}/history", get_history)
     app.router.add_get(f"{STATE_PATH}/status", get_status)
     app.router.add_get(f"{STATE_PATH}/wait", wait)
     for name, (command_type, permission) in ACTIONS.items():
@@ -115,6 +120,7 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
         app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka))
+        app[LISTS] = pools.read
         app[_METRICS] = Metrics(pools)
         notifications = Notifications(cache, commands, waiters)
         for work in (publisher.run, notifications.run, waiters.wake, waiters.poll):

@@ -66,7 +66,12 @@ class User:
 
     def owns(self, record: AssessmentRecord) -> bool:
         """Whether an assessment is this user's business."""
-        return record.owner == self.id or not self.roles.isdisjoint(_SEE_EVERYTHING)
+        return record.owner == self.id or self.sees_everything
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether everybody's assessments are this user's business."""
+        return not self.roles.isdisjoint(_SEE_EVERYTHING)
 
 
 class Authenticator:

@@ -88,9 +88,8 @@ def state_response(record: AssessmentRecord, *, headers: dict[str, str] | None =
 
 def json_response(body: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON answer."""
-    return web.Response(
-        body=orjson.dumps(body), status=status, headers={"Content-Type": "application/json", **(headers or {})}
-    )
+    content = orjson.dumps(body, option=orjson.OPT_UTC_Z)
+    return web.Response(body=content, status=status, headers={"Content-Type": "application/json", **(headers or {})})
 
 
 async def _at_least(request: web.Request, user: User, min_version: int) -> AssessmentRecord:

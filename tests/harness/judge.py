@@ -429,9 +429,7 @@ def _check_totals(world: World, expected: Expected) -> Iterable[str]:
     counted: Counter[tuple[str, str]] = Counter()
     for row in world.tables["assessment_totals"]:
         counted[row["scope"], row["state"]] += row["assessments"]
-    stored = Counter(
-        (scope, str(state.state)) for state in world.states.values() for scope in {"", state.owner or ""}
-    )
+    stored = Counter((scope, str(state.state)) for state in world.states.values() for scope in {"", state.owner or ""})
     for key in counted.keys() | stored.keys():
         if counted[key] != stored[key]:
             yield f"the counter of {key} says {counted[key]}, {stored[key]} are stored"

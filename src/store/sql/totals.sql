@@ -14,22 +14,65 @@ SET assessments = stored.assessments + excluded.assessments, retried = stored.re
 
 -- add_server_totals --
 -- Move the counters by server.
-INSERT INTO server_totals AS stored (slot, scope, server_name, assessments, last_created_at)
-SELECT $1::int, change.*
-FROM unnest($2::text[], $3::text[], $4::bigint[], $5::timestamptz[]) AS change (
-    scope, server_name, assessments, last_created_at
+INSERT INTO server_totals AS stored (
+    slot, scope, server_name, assessment_type, assessments, completed, failed, cancelled, last_created_at
 )
-ON CONFLICT (scope, server_name, slot) DO UPDATE
-SET assessments = stored.assessments + excluded.assessments,
+SELECT $1::int, change.*
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::timestamptz[]
+) AS change (scope, server_name, assessment_type, assessments, completed, failed, cancelled, last_created_at)
+ON CONFLICT (scope, server_name, assessment_type, slot) DO UPDATE
+SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
+    failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled,
     last_created_at = greatest(stored.last_created_at, excluded.last_created_at)
 
 -- add_created_totals --
 -- Move the counters by the quarter of an hour in which assessments were created.
-INSERT INTO created_totals AS stored (slot, scope, quarter, assessments, completed, failed)
-SELECT $1::int, change.*
-FROM unnest($2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[]) AS change (
-    scope, quarter, assessments, completed, failed
+INSERT INTO created_totals AS stored (
+    slot, scope, quarter, assessment_type, assessments, completed, failed, cancelled
 )
-ON CONFLICT (scope, quarter, slot) DO UPDATE
+SELECT $1::int, change.*
+FROM unnest(
+    $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]
+) AS change (scope, quarter, assessment_type, assessments, completed, failed, cancelled)
+ON CONFLICT (scope, quarter, assessment_type, slot) DO UPDATE
 SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
-    failed = stored.failed + excluded.failed
+    failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled
+
+-- totals --
+-- The counters of a scope, by type, priority and state.
+SELECT
+    assessment_type, priority, state, sum(assessments)::bigint AS assessments, sum(retried)::bigint AS retried,
+    sum(timed)::bigint AS timed, sum(duration_ms)::bigint AS duration_ms
+FROM assessment_totals
+WHERE scope = $1
+    AND ($2::text[] IS NULL OR state = ANY($2))
+    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+    AND ($4::text IS NULL OR source = $4)
+    AND ($5::int IS NULL OR priority >= $5)
+    AND ($6::int IS NULL OR priority <= $6)
+GROUP BY assessment_type, priority, state
+
+-- created_totals --
+-- Assessments by the day of their creation, in a time zone, from an instant on; of certain states where those are named.
+SELECT
+    (quarter AT TIME ZONE $4)::date AS date, sum(counted)::bigint AS assessments,
+    (sum(completed) FILTER (WHERE $3::text[] IS NULL OR 'completed' = ANY($3)))::bigint AS completed,
+    (sum(failed) FILTER (WHERE $3::text[] IS NULL OR 'failed' = ANY($3)))::bigint AS failed
+FROM created_totals
+CROSS JOIN LATERAL counted_ends($3, assessments, completed, failed, cancelled) AS counted
+WHERE scope = $1 AND ($2::text[] IS NULL OR assessment_type = ANY($2)) AND quarter >= $5
+GROUP BY 1
+HAVING sum(counted) > 0
+ORDER BY 1
+
+-- server_totals --
+-- The servers with the most assessments; of certain states where those are named.
+SELECT server_name, sum(counted)::bigint AS assessments, max(last_created_at) AS last_created_at
+FROM server_totals
+CROSS JOIN LATERAL counted_ends($3, assessments, completed, failed, cancelled) AS counted
+WHERE scope = $1 AND ($2::text[] IS NULL OR assessment_type = ANY($2))
+GROUP BY server_name
+HAVING sum(counted) > 0
+ORDER BY assessments DESC, server_name
+LIMIT $4

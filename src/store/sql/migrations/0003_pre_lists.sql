@@ -60,13 +60,18 @@ CREATE TABLE assessment_totals (
     PRIMARY KEY (scope, assessment_type, source, priority, state, slot)
 );
 
+-- By server; what is neither completed nor failed nor cancelled is active.
 CREATE TABLE server_totals (
     slot INTEGER NOT NULL,
     scope TEXT NOT NULL,
     server_name TEXT NOT NULL,
+    assessment_type TEXT NOT NULL,
     assessments BIGINT NOT NULL,
+    completed BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    cancelled BIGINT NOT NULL,
     last_created_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    PRIMARY KEY (scope, server_name, slot)
+    PRIMARY KEY (scope, server_name, assessment_type, slot)
 );
 
 -- By quarters of an hour, of which every time zone's days are made.
@@ -74,11 +79,85 @@ CREATE TABLE created_totals (
     slot INTEGER NOT NULL,
     scope TEXT NOT NULL,
     quarter TIMESTAMP WITH TIME ZONE NOT NULL,
+    assessment_type TEXT NOT NULL,
     assessments BIGINT NOT NULL,
     completed BIGINT NOT NULL,
     failed BIGINT NOT NULL,
-    PRIMARY KEY (scope, quarter, slot)
+    cancelled BIGINT NOT NULL,
+    PRIMARY KEY (scope, quarter, assessment_type, slot)
 );
+
+-- Which of the counters by state count, where states are named.
+CREATE FUNCTION counted_ends(
+    in_states TEXT[], assessments BIGINT, completed BIGINT, failed BIGINT, cancelled BIGINT
+) RETURNS BIGINT
+LANGUAGE SQL IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN in_states IS NULL THEN assessments
+    ELSE CASE WHEN 'completed' = ANY(in_states) THEN completed ELSE 0 END
+        + CASE WHEN 'failed' = ANY(in_states) THEN failed ELSE 0 END
+        + CASE WHEN 'cancelled' = ANY(in_states) THEN cancelled ELSE 0 END
+END;
+
+-- The assessments that filters let through; Postgres puts this into the query, where filters that are not given vanish.
+CREATE FUNCTION matching_assessments(
+    of_owner TEXT, in_states TEXT[], of_types TEXT[], from_source TEXT, on_server TEXT,
+    created_after TIMESTAMP WITH TIME ZONE, created_before TIMESTAMP WITH TIME ZONE,
+    completed_after TIMESTAMP WITH TIME ZONE, completed_before TIMESTAMP WITH TIME ZONE,
+    min_priority INTEGER, max_priority INTEGER, min_progress INTEGER, max_progress INTEGER
+) RETURNS SETOF assessment_states
+LANGUAGE SQL STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT * FROM assessment_states AS stored
+    WHERE (of_owner IS NULL OR stored.owner = of_owner)
+        AND (in_states IS NULL OR stored.state = ANY(in_states))
+        AND (of_types IS NULL OR stored.assessment_type = ANY(of_types))
+        AND (from_source IS NULL OR stored.source = from_source)
+        AND (on_server IS NULL OR stored.server_name LIKE on_server)
+        AND (matching_assessments.created_after IS NULL OR stored.created_at >= matching_assessments.created_after)
+        AND (matching_assessments.created_before IS NULL OR stored.created_at < matching_assessments.created_before)
+        AND (matching_assessments.completed_after IS NULL OR stored.completed_at >= matching_assessments.completed_after)
+        AND (matching_assessments.completed_before IS NULL OR stored.completed_at < matching_assessments.completed_before)
+        AND (min_priority IS NULL OR stored.priority >= min_priority)
+        AND (max_priority IS NULL OR stored.priority <= max_priority)
+        AND (min_progress IS NULL OR stored.progress >= min_progress)
+        AND (max_progress IS NULL OR stored.progress <= max_progress);
+END;
+
+-- Count everything anew, from what is stored.
+CREATE FUNCTION rebuild_totals() RETURNS VOID
+LANGUAGE SQL
+BEGIN ATOMIC
+    DELETE FROM assessment_totals;
+    DELETE FROM server_totals;
+    DELETE FROM created_totals;
+
+    INSERT INTO assessment_totals
+    SELECT
+        -1, scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state, count(*),
+        count(*) FILTER (WHERE retry_count > 0), count(completed_at - started_at),
+        coalesce(sum(round(extract(epoch FROM completed_at - started_at) * 1000)), 0)
+    FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
+    WHERE scope IS NOT NULL
+    GROUP BY scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state;
+
+    INSERT INTO server_totals
+    SELECT
+        -1, scope, server_name, coalesce(assessment_type, ''), count(*), count(*) FILTER (WHERE state = 'completed'),
+        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'cancelled'), max(created_at)
+    FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
+    WHERE scope IS NOT NULL AND server_name IS NOT NULL
+    GROUP BY scope, server_name, coalesce(assessment_type, '');
+
+    INSERT INTO created_totals
+    SELECT
+        -1, scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, ''), count(*),
+        count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'),
+        count(*) FILTER (WHERE state = 'cancelled')
+    FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
+    WHERE scope IS NOT NULL
+    GROUP BY scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, '');
+END;
 
 -- What is there already.
 INSERT INTO assessment_search (assessment_id, owner, created_at, names, document)
@@ -95,25 +174,4 @@ FROM assessment_states;
 INSERT INTO search_vocabulary (word)
 SELECT word FROM ts_stat('SELECT document FROM assessment_search') WHERE word ~ '^[[:alpha:]]{3,40}$';
 
-INSERT INTO assessment_totals
-SELECT
-    -1, scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state, count(*),
-    count(*) FILTER (WHERE retry_count > 0), count(completed_at - started_at),
-    coalesce(sum(round(extract(epoch FROM completed_at - started_at) * 1000)), 0)
-FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
-WHERE scope IS NOT NULL
-GROUP BY scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state;
-
-INSERT INTO server_totals
-SELECT -1, scope, server_name, count(*), max(created_at)
-FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
-WHERE scope IS NOT NULL AND server_name IS NOT NULL
-GROUP BY scope, server_name;
-
-INSERT INTO created_totals
-SELECT
-    -1, scope, date_bin('15 minutes', created_at, 'epoch'), count(*), count(*) FILTER (WHERE state = 'completed'),
-    count(*) FILTER (WHERE state = 'failed')
-FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
-WHERE scope IS NOT NULL
-GROUP BY scope, date_bin('15 minutes', created_at, 'epoch');
+SELECT rebuild_totals();

@@ -1,0 +1,155 @@
+"""Lists, search, statistics and history: each shows a user what is his, and the counts of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import asyncpg
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+from pydantic.alias_generators import to_camel
+
+from ..models.base import JsonObject
+from ..models.errors import RejectedError, Rejection, UnavailableError
+from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
+from ..store.lists import list_page
+from ..store.postgres import Connection, Pool, postgres_errors
+from ..store.queries import QUERIES
+from ..store.searches import search
+from ..store.stats import statistics
+from .auth import Permission, User, authorize
+from .patience import within
+from .reads import json_response, visible
+
+LISTS = web.AppKey("lists", Pool)
+
+Q = TypeVar("Q", bound=BaseModel)
+T = TypeVar("T")
+
+# Every query goes by an index; what takes longer than this is a Postgres that hangs.
+_READ_SECONDS = 10.0
+
+_OFFSET = re.compile(rb"search:(\d{1,5})")
+
+
+async def get_list(request: web.Request) -> web.Response:
+    """`GET /assessments`."""
+    user = authorize(request, Permission.VIEW)
+    query = read_query(request, ListQuery)
+    page = await _read(request, lambda connection: list_page(connection, query, _scope(user)))
+    assessments = [record.to_wire() for record in page.assessments]
+    return _page(assessments, page.total, exact=page.total_is_exact, cursor=page.next_cursor)
+
+
+async def get_search(request: web.Request) -> web.Response:
+    """`GET /assessments/search`."""
+    user = authorize(request, Permission.VIEW)
+    query = read_query(request, SearchQuery)
+    offset = query.offset if query.cursor is None else _read_offset(query.cursor)
+    page = await _read(request, lambda connection: search(connection, query, _scope(user), offset=offset))
+    assessments = [item.assessment.to_wire() | {"highlights": item.highlights} for item in page.found]
+    cursor = None if page.next_offset is None else _write_offset(page.next_offset)
+    return _page(assessments, page.total, exact=page.total_is_exact, cursor=cursor)
+
+
+async def get_stats(request: web.Request) -> web.Response:
+    """`GET /assessments/stats`."""
+    user = authorize(request, Permission.VIEW)
+    query = read_query(request, StatsQuery)
+    now = datetime.now(UTC)
+    return json_response(await _read(request, lambda connection: statistics(connection, query, _scope(user), now=now)))
+
+
+async def get_history(request: web.Request) -> web.Response:
+    """`GET /assessments/{id}/history`."""
+    user, query = authorize(request, Permission.VIEW), read_query(request, HistoryQuery)
+    record = await visible(request, user)
+    arguments = record.assessment_id, query.after_version, query.limit
+    rows = await _read(request, lambda connection: connection.fetch(QUERIES["history"], *arguments))
+    return json_response({"history": [_entry(row) for row in rows]})
+
+
+def read_query(request: web.Request, kind: type[Q]) -> Q:
+    """The query parameters of a request.
+
+    Raises:
+        RejectedError: VALIDATION_ERROR, with the name of each parameter that is wrong.
+    """
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in request.query.items():
+        values[name].append(value)
+    many = {name for name, field in kind.model_fields.items() if field.default == ()}
+    twice = [name for name, found in values.items() if len(found) > 1 and name not in many]
+    if twice:
+        raise _wrong_parameters([(twice[0], "given more than once")])
+    given: dict[str, Any] = {name: found if name in many else found[0] for name, found in values.items()}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise _wrong_parameters([(str(item["loc"][0]), _words(item)) for item in error.errors()]) from error
+
+
+async def _read(request: web.Request, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    """What is read in one snapshot, so that a page, its total and its counts agree.
+
+    Raises:
+        UnavailableError: Postgres is away.
+    """
+    try:
+        return await within(_READ_SECONDS, _in_snapshot(request.app[LISTS], work))
+    except TimeoutError as error:
+        raise UnavailableError(f"Postgres does not answer: {error}") from error
+
+
+async def _in_snapshot(pool: Pool, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    with postgres_errors():
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            return await work(connection)
+
+
+def _scope(user: User) -> str | None:
+    """Whose assessments a user sees: his own, or everybody's."""
+    return None if user.sees_everything else user.id
+
+
+def _page(assessments: list[JsonObject], total: int, *, exact: bool, cursor: str | None) -> web.Response:
+    """One page; a total that was not counted to its end says so."""
+    body = {"assessments": assessments, "total": total, "nextCursor": cursor}
+    return json_response(body if exact else body | {"totalIsExact": False})
+
+
+def _entry(row: asyncpg.Record) -> JsonObject:
+    """One row of the audit trail."""
+    return {to_camel(name): value for name, value in row.items()} | {"details": orjson.Fragment(row["details"])}
+
+
+def _wrong_parameters(found: list[tuple[str, str]]) -> RejectedError:
+    name, message = found[0]
+    errors = [{"parameter": parameter, "message": words} for parameter, words in found]
+    return RejectedError(Rejection.invalid(f"{name}: {message}", parameter=name, errors=errors))
+
+
+def _words(item: Any) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return "there is no such parameter" if item["type"] == "extra_forbidden" else message
+
+
+def _write_offset(offset: int) -> str:
+    return base64.urlsafe_b64encode(b"search:%d" % offset).decode().rstrip("=")
+
+
+def _read_offset(cursor: str) -> int:
+    try:
+        match = _OFFSET.fullmatch(base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        match = None
+    if match is None or int(match[1]) > MOST_SKIPPED:
+        raise _wrong_parameters([("cursor", "not one of this search: begin without a cursor")])
+    return int(match[1])

@@ -14,7 +14,7 @@ from .postgres import Connection, record_from_row
 from .queries import QUERIES
 from .search import prefix_query, search_texts, words
 
-MOST_RANKED = 1000
+MOST_RANKED = 500
 """Of very many assessments that match, the newest so many are ranked: the cost must not grow with history."""
 
 # An index of trigrams finds no shorter part of a word.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from operator import itemgetter
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -16,41 +17,62 @@ from ..models.filters import StatsQuery
 from .lists import counted, matching
 from .postgres import Connection
 from .queries import QUERIES
-from .totals import ENDED, EVERYBODY
+from .totals import ENDED
 
 MOST_DAYS = 30
 """The days that `dailyCounts` has where the filters name no beginning."""
 
-_MOST_SERVERS = 10
+MOST_SERVERS = 10
+
+
+class _Found(NamedTuple):
+    totals: Sequence[asyncpg.Record]
+    days: Sequence[asyncpg.Record]
+    servers: Sequence[asyncpg.Record]
 
 
 async def statistics(connection: Connection, query: StatsQuery, owner: str | None, *, now: datetime) -> JsonObject:
     """The statistics of one owner's assessments or everybody's, as the API answers them."""
-    if query.are_counted:
-        totals = await connection.fetch(QUERIES["totals"], *counted(query, owner))
-    else:
-        totals = await connection.fetch(QUERIES["matching_totals"], *matching(query, owner))
-    days = await _days(connection, query, owner, now)
-    servers = await _servers(connection, query, owner)
-    return _sums(totals) | {
-        "dailyCounts": [
-            {
-                "date": row["date"],
-                "count": row["assessments"],
-                "completed": row["completed"] or 0,
-                "failed": row["failed"] or 0,
-            }
-            for row in days
-        ],
-        "topServers": [
-            {
-                "serverName": row["server_name"],
-                "assessmentCount": row["assessments"],
-                "lastAssessment": row["last_created_at"],
-            }
-            for row in servers
-        ],
-    }
+    first_day = _midnight(now, query.timezone) - timedelta(days=MOST_DAYS - 1)
+    read = _from_counters if _are_kept(query) else _from_assessments
+    found = await read(connection, query, owner, first_day)
+    servers = [
+        {
+            "serverName": row["server_name"],
+            "assessmentCount": row["assessments"],
+            "lastAssessment": row["last_created_at"],
+        }
+        for row in found.servers
+    ]
+    days = [
+        {"date": row["date"], "count": row["assessments"]} | {name: row[name] or 0 for name in ("completed", "failed")}
+        for row in found.days
+    ]
+    return _sums(found.totals) | {"dailyCounts": days, "topServers": servers}
+
+
+async def _from_counters(connection: Connection, query: StatsQuery, owner: str | None, first_day: datetime) -> _Found:
+    arguments = counted(query, owner)
+    scope_and_lists = arguments[:4]
+    return _Found(
+        totals=await connection.fetch(QUERIES["totals"], *arguments),
+        days=await connection.fetch(QUERIES["created_totals"], *scope_and_lists, query.timezone, first_day),
+        servers=await connection.fetch(QUERIES["server_totals"], *scope_and_lists, MOST_SERVERS),
+    )
+
+
+async def _from_assessments(
+    connection: Connection, query: StatsQuery, owner: str | None, first_day: datetime
+) -> _Found:
+    arguments = *matching(query, owner), query.timezone, query.created_after or first_day
+    rows = await connection.fetch(QUERIES["matching_statistics"], *arguments)
+    others = [row for row in rows if not row["is_total"]]
+    servers = [row for row in others if not row["is_day"] and row["server_name"] is not None]
+    return _Found(
+        totals=[row for row in rows if row["is_total"]],
+        days=sorted((row for row in others if row["is_day"] and row["date"]), key=itemgetter("date")),
+        servers=sorted(servers, key=lambda row: (-row["assessments"], row["server_name"]))[:MOST_SERVERS],
+    )
 
 
 def _sums(rows: Iterable[asyncpg.Record]) -> JsonObject:
@@ -83,31 +105,9 @@ def _rate(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-async def _days(
-    connection: Connection, query: StatsQuery, owner: str | None, now: datetime
-) -> Sequence[asyncpg.Record]:
-    """Assessments by the day of their creation."""
-    start = _midnight(now, query.timezone) - timedelta(days=MOST_DAYS - 1)
-    if _are_kept(query):
-        return await connection.fetch(QUERIES["created_totals"], *_kept(query, owner), query.timezone, start)
-    bounded = query if query.created_after else query.model_copy(update={"created_after": start})
-    return await connection.fetch(QUERIES["matching_created"], *matching(bounded, owner), query.timezone)
-
-
-async def _servers(connection: Connection, query: StatsQuery, owner: str | None) -> Sequence[asyncpg.Record]:
-    """The servers with the most assessments."""
-    if _are_kept(query):
-        return await connection.fetch(QUERIES["server_totals"], *_kept(query, owner), _MOST_SERVERS)
-    return await connection.fetch(QUERIES["matching_servers"], *matching(query, owner), _MOST_SERVERS)
-
-
 def _are_kept(query: StatsQuery) -> bool:
     """Whether days and servers are counted by these filters; active states are not told apart, but few to look at."""
-    return query.given <= {"type", "state"} and set(query.state) <= set(ENDED)
-
-
-def _kept(query: StatsQuery, owner: str | None) -> tuple[Any, ...]:
-    return owner or EVERYBODY, list(query.type) or None, list(query.state) or None
+    return query.given <= {"type", "state", "source"} and set(query.state) <= set(ENDED)
 
 
 def _midnight(now: datetime, timezone: str) -> datetime:

@@ -41,14 +41,14 @@ class TotalsChange:
 
     totals: defaultdict[tuple[Any, ...], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0]))
     """(scope, type, source, priority, state): assessments, retried, timed, milliseconds."""
-    servers: defaultdict[tuple[str, str, str], list[Any]] = field(
+    servers: defaultdict[tuple[str, str, str, str], list[Any]] = field(
         default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0, _EPOCH])
     )
-    """(scope, server name, type): assessments, completed, failed, cancelled, the last creation."""
-    created: defaultdict[tuple[str, datetime, str], list[int]] = field(
+    """(scope, server name, type, source): assessments, completed, failed, cancelled, the last creation."""
+    created: defaultdict[tuple[str, datetime, str, str], list[int]] = field(
         default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0])
     )
-    """(scope, quarter of an hour, type): assessments, completed, failed, cancelled."""
+    """(scope, quarter of an hour, type, source): assessments, completed, failed, cancelled."""
 
     def rows(self) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
         """The queries to run and their rows, in an order that keeps two writers from waiting for each other."""
@@ -109,9 +109,9 @@ def _count(change: TotalsChange, record: AssessmentRecord, sign: int) -> None:
     for scope in {EVERYBODY, owner_scope(record) or EVERYBODY}:
         counts = change.totals[scope, kind, source, priority, str(record.state)]
         _add(counts, sign, (1, record.retry_count > 0, duration is not None, duration or 0))
-        _add(change.created[scope, quarter, kind], sign, (1, *ended))
+        _add(change.created[scope, quarter, kind, source], sign, (1, *ended))
         if isinstance(server, str):
-            of_server = change.servers[scope, server[:LONGEST_SERVER_NAME], kind]
+            of_server = change.servers[scope, server[:LONGEST_SERVER_NAME], kind, source]
             _add(of_server, sign, (1, *ended))
             of_server[-1] = max(of_server[-1], record.created_at)
 

@@ -22,32 +22,23 @@ WHERE scope = $1
     AND ($5::int IS NULL OR priority >= $5)
     AND ($6::int IS NULL OR priority <= $6)
 
--- matching_totals --
--- The same as `totals`, of what filters let through.
+-- matching_statistics --
+-- The same as `totals`, `created_totals` and `server_totals` together, of what filters let through, in one pass: a row
+-- has either type, priority and state, or a day from an instant on ($15), or a server.
 SELECT
-    assessment_type, priority, state, count(*) AS assessments, count(*) FILTER (WHERE retry_count > 0) AS retried,
-    count(completed_at - started_at) AS timed,
-    coalesce(sum(round(extract(epoch FROM completed_at - started_at) * 1000)), 0)::bigint AS duration_ms
+    grouping(state) = 0 AS is_total, grouping(date) = 0 AS is_day,
+    assessment_type, priority, state, date, server_name, count(*) AS assessments,
+    count(*) FILTER (WHERE retry_count > 0) AS retried, count(duration) AS timed,
+    coalesce(sum(round(extract(epoch FROM duration) * 1000)), 0)::bigint AS duration_ms,
+    count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
+    max(created_at) AS last_created_at
 FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-GROUP BY assessment_type, priority, state
-
--- matching_created --
--- The same as `created_totals`, of what filters let through.
-SELECT
-    (created_at AT TIME ZONE $14)::date AS date, count(*) AS assessments,
-    count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed
-FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-GROUP BY 1
-ORDER BY 1
-
--- matching_servers --
--- The same as `server_totals`, of what filters let through.
-SELECT server_name, count(*) AS assessments, max(created_at) AS last_created_at
-FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-WHERE server_name IS NOT NULL
-GROUP BY server_name
-ORDER BY assessments DESC, server_name
-LIMIT $14
+CROSS JOIN LATERAL (
+    SELECT
+        completed_at - started_at AS duration,
+        CASE WHEN created_at >= $15 THEN (created_at AT TIME ZONE $14)::date END AS date
+) AS derived
+GROUP BY GROUPING SETS ((assessment_type, priority, state), (date), (server_name))
 
 -- history --
 -- The audit trail of one assessment, oldest first.

@@ -15,13 +15,14 @@ SET assessments = stored.assessments + excluded.assessments, retried = stored.re
 -- add_server_totals --
 -- Move the counters by server.
 INSERT INTO server_totals AS stored (
-    slot, scope, server_name, assessment_type, assessments, completed, failed, cancelled, last_created_at
+    slot, scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at
 )
 SELECT $1::int, change.*
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::timestamptz[]
-) AS change (scope, server_name, assessment_type, assessments, completed, failed, cancelled, last_created_at)
-ON CONFLICT (scope, server_name, assessment_type, slot) DO UPDATE
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+    $10::timestamptz[]
+) AS change (scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at)
+ON CONFLICT (scope, server_name, assessment_type, source, slot) DO UPDATE
 SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
     failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled,
     last_created_at = greatest(stored.last_created_at, excluded.last_created_at)
@@ -29,13 +30,13 @@ SET assessments = stored.assessments + excluded.assessments, completed = stored.
 -- add_created_totals --
 -- Move the counters by the quarter of an hour in which assessments were created.
 INSERT INTO created_totals AS stored (
-    slot, scope, quarter, assessment_type, assessments, completed, failed, cancelled
+    slot, scope, quarter, assessment_type, source, assessments, completed, failed, cancelled
 )
 SELECT $1::int, change.*
 FROM unnest(
-    $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]
-) AS change (scope, quarter, assessment_type, assessments, completed, failed, cancelled)
-ON CONFLICT (scope, quarter, assessment_type, slot) DO UPDATE
+    $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]
+) AS change (scope, quarter, assessment_type, source, assessments, completed, failed, cancelled)
+ON CONFLICT (scope, quarter, assessment_type, source, slot) DO UPDATE
 SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
     failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled
 
@@ -56,12 +57,15 @@ GROUP BY assessment_type, priority, state
 -- created_totals --
 -- Assessments by the day of their creation, in a time zone, from an instant on; of certain states where those are named.
 SELECT
-    (quarter AT TIME ZONE $4)::date AS date, sum(counted)::bigint AS assessments,
-    (sum(completed) FILTER (WHERE $3::text[] IS NULL OR 'completed' = ANY($3)))::bigint AS completed,
-    (sum(failed) FILTER (WHERE $3::text[] IS NULL OR 'failed' = ANY($3)))::bigint AS failed
+    (quarter AT TIME ZONE $5)::date AS date, sum(counted)::bigint AS assessments,
+    (sum(completed) FILTER (WHERE $2::text[] IS NULL OR 'completed' = ANY($2)))::bigint AS completed,
+    (sum(failed) FILTER (WHERE $2::text[] IS NULL OR 'failed' = ANY($2)))::bigint AS failed
 FROM created_totals
-CROSS JOIN LATERAL counted_ends($3, assessments, completed, failed, cancelled) AS counted
-WHERE scope = $1 AND ($2::text[] IS NULL OR assessment_type = ANY($2)) AND quarter >= $5
+CROSS JOIN LATERAL counted_ends($2, assessments, completed, failed, cancelled) AS counted
+WHERE scope = $1
+    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+    AND ($4::text IS NULL OR source = $4)
+    AND quarter >= $6
 GROUP BY 1
 HAVING sum(counted) > 0
 ORDER BY 1
@@ -70,9 +74,11 @@ ORDER BY 1
 -- The servers with the most assessments; of certain states where those are named.
 SELECT server_name, sum(counted)::bigint AS assessments, max(last_created_at) AS last_created_at
 FROM server_totals
-CROSS JOIN LATERAL counted_ends($3, assessments, completed, failed, cancelled) AS counted
-WHERE scope = $1 AND ($2::text[] IS NULL OR assessment_type = ANY($2))
+CROSS JOIN LATERAL counted_ends($2, assessments, completed, failed, cancelled) AS counted
+WHERE scope = $1
+    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+    AND ($4::text IS NULL OR source = $4)
 GROUP BY server_name
 HAVING sum(counted) > 0
 ORDER BY assessments DESC, server_name
-LIMIT $4
+LIMIT $5

@@ -66,12 +66,13 @@ CREATE TABLE server_totals (
     scope TEXT NOT NULL,
     server_name TEXT NOT NULL,
     assessment_type TEXT NOT NULL,
+    source TEXT NOT NULL,
     assessments BIGINT NOT NULL,
     completed BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     cancelled BIGINT NOT NULL,
     last_created_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    PRIMARY KEY (scope, server_name, assessment_type, slot)
+    PRIMARY KEY (scope, server_name, assessment_type, source, slot)
 );
 
 -- By quarters of an hour, of which every time zone's days are made.
@@ -80,11 +81,12 @@ CREATE TABLE created_totals (
     scope TEXT NOT NULL,
     quarter TIMESTAMP WITH TIME ZONE NOT NULL,
     assessment_type TEXT NOT NULL,
+    source TEXT NOT NULL,
     assessments BIGINT NOT NULL,
     completed BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     cancelled BIGINT NOT NULL,
-    PRIMARY KEY (scope, quarter, assessment_type, slot)
+    PRIMARY KEY (scope, quarter, assessment_type, source, slot)
 );
 
 -- Which of the counters by state count, where states are named.
@@ -143,20 +145,21 @@ BEGIN ATOMIC
 
     INSERT INTO server_totals
     SELECT
-        -1, scope, server_name, coalesce(assessment_type, ''), count(*), count(*) FILTER (WHERE state = 'completed'),
-        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'cancelled'), max(created_at)
+        -1, scope, server_name, coalesce(assessment_type, ''), coalesce(source, ''), count(*),
+        count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'),
+        count(*) FILTER (WHERE state = 'cancelled'), max(created_at)
     FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
     WHERE scope IS NOT NULL AND server_name IS NOT NULL
-    GROUP BY scope, server_name, coalesce(assessment_type, '');
+    GROUP BY scope, server_name, coalesce(assessment_type, ''), coalesce(source, '');
 
     INSERT INTO created_totals
     SELECT
-        -1, scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, ''), count(*),
-        count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'),
+        -1, scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, ''), coalesce(source, ''),
+        count(*), count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'failed'),
         count(*) FILTER (WHERE state = 'cancelled')
     FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
     WHERE scope IS NOT NULL
-    GROUP BY scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, '');
+    GROUP BY scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, ''), coalesce(source, '');
 END;
 
 -- What is there already.

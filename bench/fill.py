@@ -38,7 +38,10 @@ _STATE_COLUMNS = re.findall(
 _SEARCH_COLUMNS = ["assessment_id", "owner", "created_at", "names", "document"]
 _AUDIT_COLUMNS = re.findall(r"\w+", "assessment_id action new_state new_version user_id details created_at command_id")
 
-_STATES = {"completed": 70, "failed": 15, "cancelled": 10, "pending": 3, "processing": 2}
+_ENDED = [*["completed"] * 75, *["failed"] * 15, *["cancelled"] * 10]
+_ACTIVE = ["pending", "processing"]
+_ACTIVE_SHARE = 0.005
+"""Of all; they are among the newest."""
 _PLACES = ["berlin", "lagos", "lima", "osaka", "oslo", "paris", "quito", "tunis"]
 _ROLES = ["billing", "cache", "gateway", "kafka", "ledger", "postgres", "redis", "search", "vault", "web"]
 _ERRORS = ["certificate expired", "connection refused", "disk almost full", "permission denied", "timeout of the probe"]
@@ -48,10 +51,10 @@ def assessments(count: int, *, seed: int = 1, now: datetime | None = None) -> It
     """Assessments of a year, of many owners and servers; the same seed makes the same ones."""
     dice, end = random.Random(seed), now or datetime.now(UTC)
     servers = [f"{dice.choice(_ROLES)}-{dice.choice(_PLACES)}-{number:03}" for number in range(_SERVERS)]
-    states = [state for state, weight in _STATES.items() for _ in range(weight)]
     for number in range(count):
         created = end - timedelta(days=_DAYS) * (1 - number / count)
-        yield _assessment(dice, dice.choice(states), dice.choice(servers), created)
+        is_active = number >= count * (1 - _ACTIVE_SHARE)
+        yield _assessment(dice, dice.choice(_ACTIVE if is_active else _ENDED), dice.choice(servers), created)
 
 
 def _assessment(dice: random.Random, state: str, server: str, created: datetime) -> AssessmentRecord:

@@ -14,8 +14,10 @@ from .postgres import Connection, record_from_row
 from .queries import QUERIES
 from .search import prefix_query, search_texts, words
 
+# The cost of a search must not grow with history: all of the newest assessments that match are ranked, and so many of
+# the others.
+_NEWEST = 2000
 MOST_RANKED = 500
-"""Of very many assessments that match, the newest so many are ranked: the cost must not grow with history."""
 
 # An index of trigrams finds no shorter part of a word.
 _SHORTEST_PART = 3
@@ -50,7 +52,7 @@ async def search(connection: Connection, query: SearchQuery, owner: str | None, 
     """Look for words and parts of them; where there is nothing, for words that are spelt almost so."""
     wanted = words(query.q)
     part = query.q.lower() if len(query.q) >= _SHORTEST_PART else ""
-    limits = (owner, MOST_RANKED, query.limit, offset)
+    limits = (owner, MOST_RANKED, _NEWEST, query.limit, offset)
     rows = await connection.fetch(QUERIES["search"], prefix_query(wanted), like_literal(part), *limits)
     if not rows and not offset and wanted:
         choices = await _stand_ins(connection, wanted)

@@ -17,19 +17,28 @@ ON CONFLICT (word) DO NOTHING
 
 -- search --
 -- Assessments that have words that begin so ($1), or whose id or server has this in it ($2), best first: an id that is
--- or begins with what is looked for, then by rank. Of very many only the newest are ranked ($4).
-WITH by_words AS (
+-- or begins with what is looked for, then by rank. Of very many only some are ranked ($4), among them all of the
+-- newest ($5).
+WITH recent AS (
+    SELECT assessment_id, names, document FROM assessment_search
+    WHERE $3::text IS NULL OR owner = $3
+    ORDER BY created_at DESC
+    LIMIT $5
+), by_words AS (
     SELECT assessment_id FROM assessment_search
     WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
-    ORDER BY created_at DESC
     LIMIT $4
 ), by_part AS (
     SELECT assessment_id FROM assessment_search
     WHERE $2 <> '' AND names LIKE '%' || $2 || '%' AND ($3::text IS NULL OR owner = $3)
-    ORDER BY created_at DESC
     LIMIT $4
 ), found AS (
-    SELECT assessment_id FROM by_words UNION SELECT assessment_id FROM by_part
+    SELECT assessment_id FROM recent
+    WHERE ($1 <> '' AND document @@ $1::tsquery) OR ($2 <> '' AND names LIKE '%' || $2 || '%')
+    UNION
+    SELECT assessment_id FROM by_words
+    UNION
+    SELECT assessment_id FROM by_part
 )
 SELECT assessment_id, count(*) OVER () AS total
 FROM found JOIN assessment_search USING (assessment_id)
@@ -39,7 +48,7 @@ ORDER BY
     CASE WHEN $1 = '' THEN 0 ELSE ts_rank(document, $1::tsquery) END DESC,
     created_at DESC,
     assessment_id
-LIMIT $5 OFFSET $6
+LIMIT $6 OFFSET $7
 
 -- nearest_words --
 -- For each of several words, those of the vocabulary that are most like it.

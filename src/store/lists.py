@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,12 @@ MOST_COUNTED = 10_000
 # A page may have a thousand assessments, and a result may have a megabyte.
 _MOST_BYTES = 16 * 1024 * 1024
 _PREFETCHED = 100
+
+_WILDCARD = re.compile(r"[*?]")
+
+# A pattern that begins with anything is looked up among the names of the servers first; one that so many names are like
+# is so wide that a page is full soon.
+_MOST_NAMES = 1000
 
 _LARGEST_NUMBER = 100
 """Of a priority and of progress."""
@@ -66,7 +73,8 @@ async def list_page(connection: Connection, query: ListQuery, owner: str | None)
     column, kind = _ORDERS[query.sort_by]
     direction, beyond = _DIRECTIONS[query.sort_order]
     statement = QUERIES["list_page"].format(column=column, type=kind, direction=direction, beyond=beyond)
-    arguments = (*matching(query, owner), *after, query.limit + 1, query.offset)
+    chosen = await matching(connection, query, owner)
+    arguments = (*chosen, *after, query.limit + 1, query.offset)
     rows, size = [], 0
     async for row in connection.cursor(statement, *arguments, prefetch=min(query.limit + 1, _PREFETCHED)):
         rows.append(row)
@@ -75,17 +83,17 @@ async def list_page(connection: Connection, query: ListQuery, owner: str | None)
             break
     more = len(rows) > query.limit or size > _MOST_BYTES
     shown = rows[:-1] if more and len(rows) > 1 else rows
-    total, exact = await _count(connection, query, owner)
+    total, exact = await _count(connection, query, owner, chosen)
     cursor = _write_cursor(query, shown[-1]) if more and shown else None
     return AssessmentPage([record_from_row(row) for row in shown], total, exact, cursor)
 
 
-def matching(filters: AssessmentFilters, owner: str | None) -> tuple[Any, ...]:
+async def matching(connection: Connection, filters: AssessmentFilters, owner: str | None) -> tuple[Any, ...]:
     """The arguments of `matching_assessments`."""
     return (
         owner,
         *_listed(filters),
-        _like(filters.server_name),
+        *await _servers(connection, filters.server_name, owner),
         filters.created_after,
         filters.created_before,
         filters.completed_after,
@@ -106,11 +114,19 @@ def _listed(filters: AssessmentFilters) -> tuple[Any, ...]:
     return list(filters.state) or None, list(filters.type) or None, filters.source
 
 
-def _like(pattern: str | None) -> str | None:
-    """A pattern of `*` and `?` as one of LIKE."""
+async def _servers(
+    connection: Connection, pattern: str | None, owner: str | None
+) -> tuple[list[str] | None, str | None]:
+    """Servers by their names, or by a pattern of LIKE that an index serves: one that begins with letters."""
     if pattern is None:
-        return None
-    return like_literal(pattern).replace("*", "%").replace("?", "_")
+        return None, None
+    if not _WILDCARD.search(pattern):
+        return [pattern], None
+    like = like_literal(pattern).replace("*", "%").replace("?", "_")
+    if not _WILDCARD.match(pattern):
+        return None, like
+    rows = await connection.fetch(QUERIES["servers_like"], owner or EVERYBODY, like, _MOST_NAMES + 1)
+    return ([row["server_name"] for row in rows], None) if len(rows) <= _MOST_NAMES else (None, like)
 
 
 def like_literal(text: str) -> str:
@@ -118,10 +134,12 @@ def like_literal(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-async def _count(connection: Connection, query: ListQuery, owner: str | None) -> tuple[int, bool]:
+async def _count(
+    connection: Connection, query: ListQuery, owner: str | None, chosen: tuple[Any, ...]
+) -> tuple[int, bool]:
     if query.are_counted:
         return await connection.fetchval(QUERIES["count_by_totals"], *counted(query, owner)), True
-    found = await connection.fetchval(QUERIES["count_matching"], *matching(query, owner), MOST_COUNTED + 1)
+    found = await connection.fetchval(QUERIES["count_matching"], *chosen, MOST_COUNTED + 1)
     return min(found, MOST_COUNTED), found <= MOST_COUNTED
 
 

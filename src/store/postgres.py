@@ -42,18 +42,15 @@ _PASSING = (
     asyncpg.UndefinedTableError,
 )
 
-# Every statement of the write side goes by an index. Postgres keeps the plan of a prepared statement, and one made
-# while the tables were empty would read them from end to end, for seconds a batch, until autovacuum comes by.
-_BY_INDEX = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-}
+# An index serves every statement of ours: to read a table from end to end is quick only on the day it is tried.
+_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
-# A list is planned for the filters that are given: those that are not vanish from the query. An index serves it,
-# whatever they are: to read a table from its end until a page is full is quick on the day it is tried, and no other.
-_BY_VALUES = {"plan_cache_mode": "force_custom_plan", "enable_seqscan": "off"}
+# Postgres keeps the plan of a prepared statement, and one made while the tables were empty would read them from end to
+# end, for seconds a batch, until autovacuum comes by.
+_WRITING = {"plan_cache_mode": "force_generic_plan", **_BY_INDEX}
+
+# A list is planned for the filters that are given: those that are not vanish from the query.
+_READING = {"plan_cache_mode": "force_custom_plan", **_BY_INDEX}
 
 Connection = asyncpg.pool.PoolConnectionProxy
 Pool = asyncpg.Pool
@@ -101,8 +98,8 @@ async def open_pools(settings: Settings, *, application: str) -> AsyncIterator[P
         SettingsError: DATABASE_URL cannot be understood.
     """
     async with (
-        _pool(settings, f"{application} write", **_BY_INDEX) as write,
-        _pool(settings, f"{application} read", **_BY_VALUES) as read,
+        _pool(settings, f"{application} write", **_WRITING) as write,
+        _pool(settings, f"{application} read", **_READING) as read,
     ):
         yield Pools(write, read)
 

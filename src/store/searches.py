@@ -52,12 +52,12 @@ async def search(connection: Connection, query: SearchQuery, owner: str | None, 
     """Look for words and parts of them; where there is nothing, for words that are spelt almost so."""
     wanted = words(query.q)
     part = query.q.lower() if len(query.q) >= _SHORTEST_PART else ""
-    limits = (owner, MOST_RANKED, _NEWEST, query.limit, offset)
-    rows = await connection.fetch(QUERIES["search"], prefix_query(wanted), like_literal(part), *limits)
-    if not rows and not offset and wanted:
+    looked = [prefix_query(wanted), like_literal(part), owner, MOST_RANKED, _NEWEST]
+    if wanted and not await connection.fetchval(QUERIES["is_found"], *looked[:3]):
         choices = await _stand_ins(connection, wanted)
         wanted = [word for words_ in choices for word in words_]
-        rows = await connection.fetch(QUERIES["search"], _choice_query(choices), "", *limits)
+        looked[:2] = _choice_query(choices), ""
+    rows = await connection.fetch(QUERIES["search"], *looked, query.limit, offset)
     records = await connection.fetch(QUERIES["load_states"], [row["assessment_id"] for row in rows])
     by_id = {row["assessment_id"]: record_from_row(row) for row in records}
     shown = re.compile("|".join(_patterns(wanted, part)) or "(?!)", re.IGNORECASE)

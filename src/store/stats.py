@@ -64,7 +64,7 @@ async def _from_counters(connection: Connection, query: StatsQuery, owner: str |
 async def _from_assessments(
     connection: Connection, query: StatsQuery, owner: str | None, first_day: datetime
 ) -> _Found:
-    arguments = *matching(query, owner), query.timezone, query.created_after or first_day
+    arguments = *await matching(connection, query, owner), query.timezone, query.created_after or first_day
     rows = await connection.fetch(QUERIES["matching_statistics"], *arguments)
     others = [row for row in rows if not row["is_total"]]
     servers = [row for row in others if not row["is_day"] and row["server_name"] is not None]

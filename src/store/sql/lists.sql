@@ -1,15 +1,15 @@
 -- list_page --
 -- A page in one of the orders. What stands in braces is filled in from a fixed table, so that Postgres sees an order
 -- that an index has.
-SELECT * FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-WHERE $14::{type} IS NULL OR ({column}, assessment_id) {beyond} ($14, $15)
+SELECT * FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+WHERE $15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16)
 ORDER BY {column} {direction}, assessment_id {direction}
-LIMIT $16 OFFSET $17
+LIMIT $17 OFFSET $18
 
 -- count_matching --
 -- How many assessments filters let through, up to a limit.
 SELECT count(*) FROM (
-    SELECT FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) LIMIT $14
+    SELECT FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) LIMIT $15
 ) AS found
 
 -- count_by_totals --
@@ -24,7 +24,7 @@ WHERE scope = $1
 
 -- matching_statistics --
 -- The same as `totals`, `created_totals` and `server_totals` together, of what filters let through, in one pass: a row
--- has either type, priority and state, or a day from an instant on ($15), or a server.
+-- has either type, priority and state, or a day from an instant on ($16), or a server.
 SELECT
     grouping(state) = 0 AS is_total, grouping(date) = 0 AS is_day,
     assessment_type, priority, state, date, server_name, count(*) AS assessments,
@@ -32,13 +32,19 @@ SELECT
     coalesce(sum(round(extract(epoch FROM duration) * 1000)), 0)::bigint AS duration_ms,
     count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
     max(created_at) AS last_created_at
-FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 CROSS JOIN LATERAL (
     SELECT
         completed_at - started_at AS duration,
-        CASE WHEN created_at >= $15 THEN (created_at AT TIME ZONE $14)::date END AS date
+        CASE WHEN created_at >= $16 THEN (created_at AT TIME ZONE $15)::date END AS date
 ) AS derived
 GROUP BY GROUPING SETS ((assessment_type, priority, state), (date), (server_name))
+
+-- servers_like --
+-- The names of a scope's servers that are like a pattern, up to a limit.
+SELECT DISTINCT server_name FROM server_totals
+WHERE scope = $1 AND server_name LIKE $2
+LIMIT $3
 
 -- history --
 -- The audit trail of one assessment, oldest first.

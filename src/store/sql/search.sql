@@ -50,6 +50,17 @@ ORDER BY
     assessment_id
 LIMIT $6 OFFSET $7
 
+-- is_found --
+-- Whether there is anything to be found.
+SELECT
+    EXISTS (
+        SELECT FROM assessment_search
+        WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
+    ) OR EXISTS (
+        SELECT FROM assessment_search
+        WHERE $2 <> '' AND names LIKE '%' || $2 || '%' AND ($3::text IS NULL OR owner = $3)
+    )
+
 -- nearest_words --
 -- For each of several words, those of the vocabulary that are most like it.
 SELECT wanted.word AS wanted, near.word

@@ -103,7 +103,7 @@ END;
 
 -- The assessments that filters let through; Postgres puts this into the query, where filters that are not given vanish.
 CREATE FUNCTION matching_assessments(
-    of_owner TEXT, in_states TEXT[], of_types TEXT[], from_source TEXT, on_server TEXT,
+    of_owner TEXT, in_states TEXT[], of_types TEXT[], from_source TEXT, on_servers TEXT[], server_pattern TEXT,
     created_after TIMESTAMP WITH TIME ZONE, created_before TIMESTAMP WITH TIME ZONE,
     completed_after TIMESTAMP WITH TIME ZONE, completed_before TIMESTAMP WITH TIME ZONE,
     min_priority INTEGER, max_priority INTEGER, min_progress INTEGER, max_progress INTEGER
@@ -115,7 +115,8 @@ BEGIN ATOMIC
         AND (in_states IS NULL OR stored.state = ANY(in_states))
         AND (of_types IS NULL OR stored.assessment_type = ANY(of_types))
         AND (from_source IS NULL OR stored.source = from_source)
-        AND (on_server IS NULL OR stored.server_name LIKE on_server)
+        AND (on_servers IS NULL OR stored.server_name = ANY(on_servers))
+        AND (server_pattern IS NULL OR stored.server_name LIKE server_pattern)
         AND (matching_assessments.created_after IS NULL OR stored.created_at >= matching_assessments.created_after)
         AND (matching_assessments.created_before IS NULL OR stored.created_at < matching_assessments.created_before)
         AND (matching_assessments.completed_after IS NULL OR stored.completed_at >= matching_assessments.completed_after)

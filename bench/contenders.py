@@ -39,6 +39,9 @@ BARE = Contender("bare", ("-m", "bench.bare"))
 
 BARE_LANES = Contender("bare-lanes", ("-m", "bench.bare", "lanes"))
 
+WEB = Contender("web", ("-m", "assessmentstore", "web"))
+"""Competes with nobody: reads are measured on it."""
+
 CONTENDERS = (WORKER, PER_MESSAGE, BARE, BARE_LANES)
 
 
@@ -82,7 +85,7 @@ async def running(contender: Contender, settings: Settings) -> AsyncIterator[Run
     """Run a contender on an installation, and end it."""
     port = _free_port()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    log = settings.data_dir / "log"
+    log = settings.data_dir / f"{contender.name}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -107,11 +110,14 @@ def _environment(settings: Settings, port: int) -> dict[str, str]:
         "TOPIC_PARTITIONS": settings.topic_partitions,
         "DATA_DIR": settings.data_dir,
         "WORKER_PORT": port,
+        "HTTP_PORT": port,
         "HTTP_HOST": "127.0.0.1",
         "SESSION_TIMEOUT": _SESSION_SECONDS,
         "BATCH_SIZE": settings.batch_size,
         "LOG_LEVEL": "warn",
     }
+    if settings.jwt_secret is not None:
+        values["JWT_SECRET"] = settings.jwt_secret.get_secret_value()
     return {ENV_PREFIX + name: str(value) for name, value in values.items()}
 
 

@@ -28,7 +28,8 @@ from assessmentstore.store.search import search_row, vocabulary
 
 _CHUNK = 20_000
 _DAYS = 365
-_OWNERS, _SERVERS = 50, 1000
+OWNERS = 50
+_SERVERS = 1000
 
 _STATE_COLUMNS = re.findall(
     r"\w+",
@@ -75,7 +76,7 @@ def _assessment(dice: random.Random, state: str, server: str, created: datetime)
         request_data={
             "assessmentType": dice.choice(["compliance", "health", "security"]),
             "serverName": server,
-            "userId": f"user-{dice.randrange(_OWNERS)}",
+            "userId": f"user-{dice.randrange(OWNERS)}",
             "source": dice.choice(["installer", "compliance"]),
             "priority": dice.randint(1, 10),
             "timeout": 300,

@@ -134,17 +134,17 @@ async def measure_latency(
         await events.wait_for(first, process)
         await asyncio.sleep(1)
         async with memory.watching():
-            warm = await _pace(own, list(commands(_lives(pace * _WARM_UP_SECONDS), name="warm")), pace, {})
+            warm = await send_at_pace(own, list(commands(_lives(pace * _WARM_UP_SECONDS), name="warm")), pace, {})
             before, clock = await _steps(contender, process), CpuClock(present, process.pid)
             used, started = clock.read()["contender"], time.perf_counter()
-            total = await _pace(own, list(commands(_lives(pace * seconds), name="life")), pace, sent)
+            total = await send_at_pace(own, list(commands(_lives(pace * seconds), name="life")), pace, sent)
             await events.wait_for(first + warm + total, process)
             cores = (clock.read()["contender"] - used) / (time.perf_counter() - started)
         steps = await _steps(contender, process) - before
     return Latency(contender.name, pace, [1000 * each for each in taken], memory.bytes, cores, steps)
 
 
-async def _pace(settings: Settings, messages: list[Message], pace: int, sent: dict[str, float]) -> int:
+async def send_at_pace(settings: Settings, messages: list[Message], pace: int, sent: dict[str, float]) -> int:
     """Send one command after the other on time, each as soon as it is due."""
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks=1)
     await producer.start()

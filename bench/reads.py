@@ -1,0 +1,159 @@
+"""How long reads take with very many assessments stored, while a worker applies commands at a steady pace.
+
+python -m bench.reads --count 1000000 --pace 1000 --seconds 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+import aiohttp
+from pydantic import SecretStr
+
+from assessmentstore.settings import Settings
+from assessmentstore.web.auth import Role, mint_token
+
+from .contenders import WEB, WORKER, Running, running
+from .fill import OWNERS, assessments, fill
+from .installation import fresh_installation, running_services
+from .measure import send_at_pace
+from .workload import LIFE, commands
+
+_READERS = 2
+_WARM_UP_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
+
+TARGETS = {"get": 10.0, "list": 100.0, "search": 100.0, "stats": 100.0}
+"""Milliseconds that 95 of 100 reads stay below."""
+
+_WORDS = ["berlin", "postgres", "certificate expired", "disk almost", "certifcate", "gateway lima", "installer"]
+
+
+def _reads(dice: random.Random, ids: list[str]) -> Iterator[tuple[str, str]]:
+    """Reads as a client and a dashboard make them: their kind and their path, for ever."""
+    while True:
+        now = datetime.now(UTC)
+        filters = [
+            {},
+            {"state": dice.choice(["processing", "failed", "completed"])},
+            {"type": "security", "sortBy": dice.choice(["updatedAt", "priority", "progress"])},
+            {"serverName": dice.choice(["web-*", "*lima*", "vault-oslo-007"])},
+            {"createdAfter": (now - timedelta(days=dice.choice([1, 7, 300]))).isoformat()},
+            {"minPriority": "8", "source": "installer", "sortOrder": "asc"},
+            {"offset": str(dice.randrange(1000))},
+        ]
+        words = dice.choice([*_WORDS, dice.choice(ids)[:8], dice.choice(ids)])
+        counted = [
+            {},
+            {"state": dice.choice(["processing", "failed", "completed"])},
+            {"type": "security", "source": "installer"},
+            {"timezone": "Asia/Kolkata"},
+            {"createdAfter": (now - timedelta(days=dice.choice([1, 7]))).isoformat()},
+        ]
+        yield "get", f"/assessments/{dice.choice(ids)}"
+        yield "list", f"/assessments?{urlencode(dice.choice(filters))}"
+        yield "search", f"/assessments/search?{urlencode({'q': words})}"
+        yield "stats", f"/assessments/stats?{urlencode(dice.choice(counted))}"
+
+
+async def _read(url: str, ids: list[str], until: float, taken: dict[str, list[float]], seed: int) -> None:
+    """Read one after the other, in turns as ADMIN and as a user."""
+    dice = random.Random(seed)
+    lifetime = timedelta(hours=1)
+    tokens = [mint_token(_SECRET, "root", [Role.ADMIN], lifetime)]
+    tokens += [mint_token(_SECRET, f"user-{number}", [Role.USER], lifetime) for number in range(OWNERS)]
+    async with aiohttp.ClientSession() as session:
+        for kind, path in _reads(dice, ids):
+            token = tokens[0] if kind == "get" or dice.random() < 0.5 else dice.choice(tokens)
+            started = time.perf_counter()
+            async with session.get(url + path, headers={"Authorization": f"Bearer {token}"}) as answer:
+                await answer.read()
+                if answer.status != 200:
+                    raise AssertionError(f"{answer.status} from {path}")
+            taken[kind].append((time.perf_counter() - started) * 1000)
+            if time.perf_counter() > until:
+                return
+
+
+async def _measure(arguments: argparse.Namespace) -> dict[str, list[float]]:
+    async with running_services() as (settings, _), fresh_installation(settings, "reads") as own:
+        chosen = own.model_copy(update={"jwt_secret": SecretStr(_SECRET)})
+        started = time.perf_counter()
+        await fill(chosen.database_url, arguments.count)
+        print(f"{arguments.count:,} assessments stored in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        ids = [record.assessment_id for record in assessments(min(arguments.count, 20_000))]
+        async with running(WORKER, chosen) as worker, running(WEB, chosen) as web:
+            await _until_ready(worker, web)
+            load = asyncio.create_task(_load(chosen, arguments.pace))
+            try:
+                await _read_for(_WARM_UP_SECONDS, web.port, ids)
+                return await _read_for(arguments.seconds, web.port, ids)
+            finally:
+                load.cancel()
+                with suppress(asyncio.CancelledError):
+                    await load
+
+
+async def _until_ready(*processes: Running) -> None:
+    async with aiohttp.ClientSession() as session:
+        for process in processes:
+            while True:
+                process.check()
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"http://127.0.0.1:{process.port}/ready") as answer:
+                        if answer.status == 200:
+                            break
+                await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _read_for(seconds: float, port: int, ids: list[str]) -> dict[str, list[float]]:
+    taken: defaultdict[str, list[float]] = defaultdict(list)
+    until = time.perf_counter() + seconds
+    url = f"http://127.0.0.1:{port}"
+    async with asyncio.TaskGroup() as readers:
+        for number in range(_READERS):
+            readers.create_task(_read(url, ids, until, taken, seed=number))
+    return taken
+
+
+async def _load(settings: Settings, rate: int) -> None:
+    """Send commands at a steady pace, until cancelled."""
+    number = 0
+    while rate:
+        messages = list(commands(rate * 10 // len(LIFE) * len(LIFE), name=f"load {number}"))
+        await send_at_pace(settings, messages, rate, {})
+        number += 1
+
+
+def main() -> int:
+    """Measure and print; 1 where a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.reads", description=__doc__)
+    parser.add_argument("--count", type=int, default=1_000_000, help="stored (default: %(default)s)")
+    parser.add_argument("--pace", type=int, default=1000, help="commands a second (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60, help="default: %(default)s")
+    arguments = parser.parse_args()
+    taken, missed = asyncio.run(_measure(arguments)), 0
+    print(f"{'milliseconds':<12} {'reads':>7} {'p50':>8} {'p95':>8} {'p99':>8}   target")
+    for kind, target in TARGETS.items():
+        p = statistics.quantiles(taken[kind], n=100, method="inclusive")
+        missed += p[94] >= target
+        verdict = "met" if p[94] < target else "missed"
+        print(
+            f"{kind:<12} {len(taken[kind]):>7} {p[49]:>8.1f} {p[94]:>8.1f} {p[98]:>8.1f}   p95 < {target:g}: {verdict}"
+        )
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,6 +17,10 @@ TOTAL_ASSESSMENTS = Counter("assessmentstore_total_assessments", "Assessments cr
 ACTIVE_ASSESSMENTS = Gauge(
     "assessmentstore_active_assessments", "Assessments pending or processing, as Postgres has it"
 )
+AVERAGE_PROCESSING_TIME = Gauge(
+    "assessmentstore_average_processing_seconds", "From start to end, over all assessments that have ended"
+)
+THROUGHPUT = Gauge("assessmentstore_throughput_per_minute", "Assessments that ended within the last minute")
 COMPLETED_ASSESSMENTS = Counter("assessmentstore_completed_assessments", "Assessments completed")
 FAILED_ASSESSMENTS = Counter("assessmentstore_failed_assessments", "Assessments failed")
 CANCELLED_ASSESSMENTS = Counter("assessmentstore_cancelled_assessments", "Assessments cancelled")

@@ -14,7 +14,7 @@ _VERSION_TAG = re.compile(r'"([0-9]{1,10})"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]*")
 _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_PROBLEM, _JSON = "application/problem+json", "application/json"
+_PROBLEM, _JSON, _TEXT = "application/problem+json", "application/json", "text/plain"
 
 
 def entity_tag(version: int) -> str:
@@ -68,12 +68,21 @@ def prefers_async(values: Iterable[str]) -> bool:
 
 def accepts_problem(values: Iterable[str]) -> bool:
     """Whether `Accept` names RFC 9457 problems, and likes plain JSON no better."""
-    weights = {_PROBLEM: 0.0, _JSON: 0.0}
+    return 0 < _liking(values, _PROBLEM) >= _liking(values, _JSON)
+
+
+def prefers_json(values: Iterable[str]) -> bool:
+    """Whether `Accept` names JSON, and likes plain text no better."""
+    return 0 < _liking(values, _JSON) >= _liking(values, _TEXT)
+
+
+def _liking(values: Iterable[str], wanted: str) -> float:
+    """The weight that `Accept` gives a media type by its name (RFC 9110); 0 where it does not name it."""
     for part in ",".join(values).lower().split(","):
         media_type, *parameters = (piece.strip() for piece in part.split(";"))
-        if media_type in weights:
-            weights[media_type] = _weight(parameters)
-    return weights[_PROBLEM] > 0 and weights[_PROBLEM] >= weights[_JSON]
+        if media_type == wanted:
+            return _weight(parameters)
+    return 0.0
 
 
 def trace_context(header: str | None) -> str:

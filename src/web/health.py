@@ -6,16 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ..models.errors import UnavailableError
+from ..models.metrics import AssessmentMetrics
 from ..store.cache import SharedCache
+from ..store.metrics import read_metrics
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
-from ..telemetry import ACTIVE_ASSESSMENTS, POOL_CONNECTIONS
+from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, POOL_CONNECTIONS, THROUGHPUT
+from .headers import prefers_json
 from .kafka_probe import KafkaProbe
 from .patience import within
 from .reads import json_response
@@ -58,7 +62,8 @@ class Health:
     async def health(self, _request: web.Request) -> web.Response:
         """`GET /health`: how everything is, always with 200."""
         services = await self.services()
-        return json_response({"overall": _overall(services), "services": services})
+        asked = datetime.now(UTC) - timedelta(seconds=time.monotonic() - self._asked)
+        return json_response({"overall": _overall(services), "services": services, "lastUpdated": asked})
 
     async def ready(self, _request: web.Request) -> web.Response:
         """`GET /ready`: 200 or 503, whether requests can be served."""
@@ -111,28 +116,48 @@ def standard_checks(pool: Pool, cache: SharedCache, kafka: KafkaProbe) -> dict[s
 
 
 class Metrics:
-    """`GET /metrics`: Prometheus text, with gauges that are read when asked for."""
+    """`GET /metrics`: Prometheus text, with gauges that are read when asked for; or the reference's figures as JSON."""
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
         self._counted = -_COUNT_SECONDS
 
-    async def metrics(self, _request: web.Request) -> web.Response:
-        """Every metric of this process."""
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Every metric of this process, or with `Accept: application/json` the figures of the whole store."""
+        if prefers_json(request.headers.getall("Accept", [])):
+            return json_response((await self._read()).to_wire(), headers={"Vary": "Accept"})
         await self._count_active()
         for name, pool in self._pools._asdict().items():
             POOL_CONNECTIONS.labels(name, "idle").set(pool.get_idle_size())
             POOL_CONNECTIONS.labels(name, "used").set(pool.get_size() - pool.get_idle_size())
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Vary": "Accept"})
 
     async def _count_active(self) -> None:
-        """Ask Postgres now and then; while it is away the last count stands."""
+        """Ask Postgres now and then; while it is away the last figures stand."""
         if time.monotonic() - self._counted < _COUNT_SECONDS:
             return
         self._counted = time.monotonic()
         try:
-            with postgres_errors():
-                count = self._pools.read.fetchval(QUERIES["count_active"])
-                ACTIVE_ASSESSMENTS.set(await within(_CHECK_SECONDS, count))
+            figures = await self._read()
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})
+            return
+        ACTIVE_ASSESSMENTS.set(figures.active_assessments)
+        AVERAGE_PROCESSING_TIME.set(figures.average_processing_time / 1000)
+        THROUGHPUT.set(figures.throughput_per_minute)
+
+    async def _read(self) -> AssessmentMetrics:
+        """Add the counters up.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        try:
+            with postgres_errors():
+                return await within(_CHECK_SECONDS, self._read_within())
+        except TimeoutError as error:
+            raise UnavailableError(f"Postgres does not answer: {error}") from error
+
+    async def _read_within(self) -> AssessmentMetrics:
+        async with self._pools.read.acquire() as connection:
+            return await read_metrics(connection)

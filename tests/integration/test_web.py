@@ -478,6 +478,31 @@ async def test_health_tells_versions_and_metrics_count(client: Client) -> None:
     assert key not in metrics
 
 
+async def test_the_figures_of_the_store_come_as_json_too(client: Client) -> None:
+    keys = [await created(client) for _ in range(4)]
+    for key, ends in zip(keys, ([], ["complete"], ["fail"], ["fail", "retry"]), strict=True):
+        for name in ["start", *ends] if ends else []:
+            data = {"complete": {"result": {}}, "fail": {"error": "it broke"}}.get(name, {})
+            assert (await client.post(f"/assessments/{key}/{name}", json=data)).status == 200
+
+    answer = await client.get("/metrics", headers={"Accept": "application/json", "Authorization": ""})
+    figures = await answer.json()
+
+    assert answer.headers["Content-Type"] == "application/json"
+    assert figures["averageProcessingTime"] > 0
+    assert {name: value for name, value in figures.items() if name not in ("averageProcessingTime", "timestamp")} == {
+        "totalAssessments": 4,
+        "activeAssessments": 2,
+        "completedAssessments": 1,
+        "failedAssessments": 1,
+        "cancelledAssessments": 0,
+        "throughputPerMinute": 2,
+        "errorRate": 25.0,
+        "retryRate": 25.0,
+        "successRate": 25.0,
+    }
+
+
 async def test_a_missing_schema_and_missing_topics_are_not_ready(settings: Settings) -> None:
     bare = settings.model_copy(
         update={"topic_prefix": "nothing-", "database_url": settings.database_url.rpartition("/")[0] + "/postgres"}

@@ -172,10 +172,6 @@ SELECT details::text AS value FROM assessment_audit_trail
 WHERE assessment_id = $1 AND new_version <= $2
 ORDER BY new_version
 
--- count_active --
--- How many assessments are pending or processing.
-SELECT count(*) FROM assessment_states WHERE state IN ('pending', 'processing')
-
 -- ping --
 -- Whether Postgres answers, which version it is, and whether the schema is there.
 SELECT current_setting('server_version') AS version, to_regclass('command_offsets') IS NOT NULL AS migrated

@@ -82,3 +82,16 @@ GROUP BY server_name
 HAVING sum(counted) > 0
 ORDER BY assessments DESC, server_name
 LIMIT $5
+
+-- metrics --
+-- The counters of everybody's assessments by state.
+SELECT
+    state, sum(assessments)::bigint AS assessments, sum(retried)::bigint AS retried, sum(timed)::bigint AS timed,
+    sum(duration_ms)::bigint AS duration_ms
+FROM assessment_totals
+WHERE scope = ''
+GROUP BY state
+
+-- throughput --
+-- How many assessments ended within the last minute.
+SELECT count(*) AS ended, NOW() AS now FROM assessment_states WHERE completed_at > NOW() - interval '1 minute'

@@ -65,9 +65,4 @@ SELECT
 -- For each of several words, those of the vocabulary that are most like it.
 SELECT wanted.word AS wanted, near.word
 FROM unnest($1::text[]) AS wanted (word)
-CROSS JOIN LATERAL (
-    SELECT known.word FROM search_vocabulary AS known
-    WHERE known.word % wanted.word
-    ORDER BY similarity(known.word, wanted.word) DESC, known.word
-    LIMIT $2
-) AS near
+CROSS JOIN LATERAL nearest_words(wanted.word, $2) AS near (word)

@@ -1,7 +1,5 @@
 -- What lists, search and statistics go by.
 
-CREATE EXTENSION IF NOT EXISTS pg_trgm;
-
 -- Members of the request that are filtered and sorted by, kept by Postgres itself. An index takes no text of any length:
 -- an owner with a longer name than a token may have is nobody's, and a server goes by the beginning of its name.
 ALTER TABLE assessment_states
@@ -38,11 +36,28 @@ CREATE TABLE assessment_search (
 CREATE INDEX idx_assessment_search_created ON assessment_search(created_at);
 CREATE INDEX idx_assessment_search_owner ON assessment_search(owner, created_at);
 CREATE INDEX idx_assessment_search_document ON assessment_search USING gin (document);
-CREATE INDEX idx_assessment_search_names ON assessment_search USING gin (names gin_trgm_ops);
 
 -- Every word of letters that stands in a document: a typing error is led back to one of these.
 CREATE TABLE search_vocabulary (word TEXT PRIMARY KEY);
-CREATE INDEX idx_search_vocabulary_word ON search_vocabulary USING gin (word gin_trgm_ops);
+
+-- pg_trgm is part of Postgres' own distribution, but not of every copy: without it a typing error is forgiven after the
+-- third letter only, and a part of an id is looked for without an index.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
+        CREATE EXTENSION IF NOT EXISTS pg_trgm;
+        CREATE INDEX idx_assessment_search_names ON assessment_search USING gin (names gin_trgm_ops);
+        CREATE INDEX idx_search_vocabulary_word ON search_vocabulary USING gin (word gin_trgm_ops);
+        CREATE FUNCTION nearest_words(wanted TEXT, most INTEGER) RETURNS SETOF TEXT
+        LANGUAGE SQL STABLE AS
+        'SELECT word FROM search_vocabulary WHERE word % wanted ORDER BY similarity(word, wanted) DESC, word LIMIT most';
+    ELSE
+        CREATE FUNCTION nearest_words(wanted TEXT, most INTEGER) RETURNS SETOF TEXT
+        LANGUAGE SQL STABLE AS
+        'SELECT word FROM search_vocabulary WHERE starts_with(word, left(wanted, 3)) ORDER BY word LIMIT most';
+    END IF;
+END
+$$;
 
 -- Counters of assessments. A scope is an owner, or '' for everybody. Each command partition counts in a slot of its own,
 -- so that no batch waits for another; -1 is for those who are no partition. A counter is the sum over the slots.

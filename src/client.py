@@ -144,6 +144,14 @@ class Client:
         """
         return _record(await self._post(f"{_path(assessment_id)}/{name}", data))
 
+    async def cleanup(self, retention_days: int) -> JsonObject:
+        """Delete what ended so many days ago, and return how many assessments that were.
+
+        Raises:
+            ClientError: it was refused, or the API does not answer.
+        """
+        return _object(await self._post("/maintenance/cleanup", {"retentionDays": retention_days}))
+
     async def _post(self, path: str, data: JsonObject) -> _Answer:
         headers = {"Content-Type": "application/json", "Idempotency-Key": uuid4().hex}
         return await self._call("POST", path, body=orjson.dumps(data), headers=headers)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .output import for_people, print_answer, print_change
+from .output import for_people, print_answer, print_change, progress
 
 if TYPE_CHECKING:
     from .client import Client
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _FAILED = 1
 # A client that follows something for long sits out a restart of the server.
 _LONG_PATIENCE = 120.0
+# A cleanup of millions is cut into requests of some seconds each.
+_CLEANUP_PATIENCE = 3600.0
 
 commands = typer.Typer()
 
@@ -170,6 +172,29 @@ def retry(assessment_id: Id, url: Url = None, token: Token = None, json: Json = 
       assessmentstore retry 7f1c0b6e
     """
     print_answer(_wire(_call(url, token, lambda client: client.command(assessment_id, "retry", {}))), json)
+
+
+@commands.command()
+def cleanup(
+    retention_days: Annotated[
+        int, typer.Option("--retention-days", min=0, help="Keep what ended within so many days.", show_default=False)
+    ],
+    url: Url = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Delete assessments that ended long ago.
+
+    Those that are completed, failed or cancelled go, with their history and metrics; how many is printed.
+    The token needs the permission maintain:store, which the role ADMIN has.
+
+    \b
+    Example:
+      assessmentstore cleanup --retention-days 90
+    """
+    with progress("deleting"):
+        answer = _call(url, token, lambda client: client.cleanup(retention_days), patience=_CLEANUP_PATIENCE)
+    print_answer(answer, json)
 
 
 def _request(data: bytes, named: Mapping[str, object], options: Sequence[str]) -> JsonObject:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..store.table import StateTable
 from .batches import BatchConsumer, BatchTransport
 from .commands import PartitionProcessor
 from .crash_points import CrashPoints
+from .evictions import evicting
 from .lanes import Lanes
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,11 @@ class Tables:
         if partition not in self._tables:
             self._tables[partition] = StateTable(self._folder / f"partition-{partition}")
         return self._tables[partition]
+
+    def evict(self, assessment_ids: Collection[str]) -> None:
+        """Forget assessments, whichever table they are in."""
+        for table in self._tables.values():
+            table.evict(assessment_ids)
 
     def close(self) -> None:
         """Let go of all files."""
@@ -119,6 +125,7 @@ class CommandsApp(faust.App):
         self.shared_cache = SharedCache(redis, self.settings.topic_prefix)
         tables = Tables(self.settings)
         self._resources.callback(tables.close)
+        await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))
         self.lanes = Lanes(self._processors(tables), self._end_on_bug)
         self.states = WorkerStates(tables, self.lanes, StateReader(self.pools.read, self.shared_cache))
 

@@ -214,9 +214,15 @@ class PartitionProcessor:
             if after:
                 messages.append(changes_message(after.values()))
             states = {key: (state.version, values[key]) for key, state in after.items()}
+            created = [key for key, version in folded.changes.before.items() if version == 0]
             try:
                 self._cache_position = await self._cache.reflect(
-                    self._partition, start=self._committed_from, end=end, states=states, messages=messages
+                    self._partition,
+                    start=self._committed_from,
+                    end=end,
+                    states=states,
+                    created=created,
+                    messages=messages,
                 )
             except UnavailableError:
                 self._cache_position = None

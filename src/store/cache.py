@@ -50,15 +50,17 @@ for i, key in ipairs(KEYS) do
 end
 """
 
-# KEYS: the position, then assessments. ARGV: time to live, the position before and after, then versions and JSONs.
-# Answers the position it found where that is not the one before; then nothing is set.
+# KEYS: the position, then assessments. ARGV: time to live, the position before and after, how many of the assessments
+# (the first ones) are new, then versions and JSONs. Answers the position it found where that is not the one before;
+# then nothing is set.
 _REFLECT = """
 local position = redis.call('GET', KEYS[1])
 if position and position ~= ARGV[2] then return position end
+local created = tonumber(ARGV[4])
 for i = 2, #KEYS do
   local version = redis.call('HGET', KEYS[i], 'v')
-  if not version or tonumber(version) < tonumber(ARGV[i * 2]) then
-    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2], 'd', ARGV[i * 2 + 1])
+  if i - 1 <= created or not version or tonumber(version) < tonumber(ARGV[i * 2 + 1]) then
+    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2 + 1], 'd', ARGV[i * 2 + 2])
   end
   redis.call('PEXPIRE', KEYS[i], ARGV[1])
 end
@@ -71,6 +73,10 @@ Message = tuple[str, bytes]
 
 CHANGES = "changes"
 """The channel that tells of each batch which assessments changed: `[[id, version, state], …]`."""
+
+
+DELETED = "deleted"
+"""The channel that tells which assessments were deleted: `[id, …]`."""
 
 
 def reply_channel(reply_to: str) -> str:
@@ -150,6 +156,18 @@ class SharedCache:
             with self._breaker():
                 await self._redis.delete(*map(self._key, assessment_ids))
 
+    async def evict(self, assessment_ids: Collection[str]) -> None:
+        """Forget assessments that were deleted, and tell every process to do so.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        with self._breaker():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.delete(*map(self._key, assessment_ids))
+            pipeline.publish(self._prefix + DELETED, orjson.dumps(list(assessment_ids)))
+            await pipeline.execute()
+
     async def reflect(
         self,
         partition: int,
@@ -157,6 +175,7 @@ class SharedCache:
         start: int,
         end: int,
         states: Mapping[str, tuple[int, bytes]],
+        created: Collection[str] = (),
         messages: Iterable[Message] = (),
     ) -> int:
         """Take over what the offsets `start` to `end` - 1 of a partition changed, and publish messages, in one go.
@@ -166,6 +185,7 @@ class SharedCache:
             start: the position that Redis should be at.
             end: the position that it is at afterwards.
             states: version and JSON of each changed assessment.
+            created: those that are new: whatever Redis has of them is of one that was deleted.
             messages: what to publish, whatever the position is.
 
         Returns:
@@ -174,11 +194,13 @@ class SharedCache:
         Raises:
             UnavailableError: Redis is away.
         """
+        if created:
+            states = {**{key: states[key] for key in created}, **states}
         keys = [f"{self._prefix}position:{partition}", *map(self._key, states)]
         arguments = [item for state in states.values() for item in state]
         with self._breaker():
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.eval(_REFLECT, len(keys), *keys, _TTL_MILLISECONDS, start, end, *arguments)
+            pipeline.eval(_REFLECT, len(keys), *keys, _TTL_MILLISECONDS, start, end, len(created), *arguments)
             for channel, message in messages:
                 pipeline.publish(self._prefix + channel, message)
             position, *_ = await pipeline.execute()
@@ -269,6 +291,10 @@ class MemoryCache:
     def invalidate(self, assessment_id: str) -> None:
         """Forget a state."""
         self._entries.pop(assessment_id, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
 
 
 def changes_message(states: Iterable[AssessmentRecord]) -> Message:

@@ -52,6 +52,15 @@ class StateReader:
             self._memory.set(state)
         return state
 
+    def forget(self, assessment_ids: Collection[str]) -> None:
+        """Take note that assessments were deleted."""
+        for assessment_id in assessment_ids:
+            self._memory.invalidate(assessment_id)
+
+    def forget_all(self) -> None:
+        """Take note that any assessment may have been deleted."""
+        self._memory.clear()
+
     async def final_states(self, assessment_ids: Collection[str]) -> list[AssessmentRecord]:
         """Those of several assessments that have ended, from Postgres.
 

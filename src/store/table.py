@@ -81,6 +81,14 @@ class StateTable:
         for key, value in states.items():
             self._recent.set(key, (records or {}).get(key), len(value))
 
+    def evict(self, assessment_ids: Collection[str]) -> None:
+        """Forget assessments; where one is there again, it is loaded from Postgres when it is first needed."""
+        batch = WriteBatch(raw_mode=True)
+        for key in assessment_ids:
+            batch.delete(key.encode())
+            self._recent.set(key, None, 0)
+        self._db.write(batch)
+
     def clear(self) -> None:
         """Start empty: every state is loaded from Postgres again when it is first needed."""
         self._db.close()

@@ -13,16 +13,23 @@ from aiohttp import web
 
 from ..models.envelope import MAX_COMMAND_BYTES
 from ..settings import Settings, SettingsError
+from ..store.batches import BatchRequests, BulkReader
 from ..store.cache import SharedCache, open_redis
+from ..store.maintenance import Maintenance
 from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
 from .auth import AUTHENTICATOR, Authenticator
+from .batches import BULK_READER, MEMORY, create_batch, progress_batch, retry_batch
+from .bodies import Memory
+from .bulk import BULK, BulkCommands
 from .commands import COMMANDS, Commands
 from .errors import MIDDLEWARES
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
 from .lists import LISTS, get_history, get_list, get_search, get_stats
+from .maintenance import CLEANUP, Cleanup, cleanup
 from .notifications import Notifications
+from .once import ONCE, Once
 from .publisher import Publisher
 from .reads import SOURCE, STATE_PATH, get_state, get_status
 from .waiters import WAITING, Waiters, wait
@@ -57,6 +64,11 @@ def build_app(settings: Settings) -> web.Application:
     app.router.add_get("/assessments", get_list)
     app.router.add_get("/assessments/search", get_search)
     app.router.add_get("/assessments/stats", get_stats)
+    # Before the paths with an id, so that none of these words is taken for one.
+    app.router.add_post("/assessments/batch", create_batch)
+    app.router.add_post("/assessments/batch/progress", progress_batch)
+    app.router.add_post("/assessments/batch/retry", retry_batch)
+    app.router.add_post("/maintenance/cleanup", cleanup)
     app.router.add_get(STATE_PATH, get_state)
     app.router.add_get(f"{STATE_PATH}/history", get_history)
     app.router.add_get(f"{STATE_PATH}/status", get_status)
@@ -122,7 +134,11 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka))
         app[LISTS] = pools.read
         app[_METRICS] = Metrics(pools)
-        notifications = Notifications(cache, commands, waiters)
+        app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
+        app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
+        app[ONCE] = Once(BatchRequests(pools.write))
+        app[CLEANUP] = Cleanup(Maintenance(pools.write, settings.commands_topic), cache, reader)
+        notifications = Notifications(cache, reader, commands, waiters)
         for work in (publisher.run, notifications.run, waiters.wake, waiters.poll):
             await stack.enter_async_context(_background(work))
         yield

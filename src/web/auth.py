@@ -43,10 +43,12 @@ class Permission(StrEnum):
     """Start, report progress, complete, fail."""
     CANCEL = "cancel:assessment"
     RETRY = "retry:assessment"
+    MAINTAIN = "maintain:store"
+    """Delete what ended long ago, whoever owns it."""
 
 
 PERMISSIONS: Mapping[str, frozenset[str]] = {
-    Role.USER: frozenset(Permission),
+    Role.USER: frozenset(Permission) - {Permission.MAINTAIN},
     Role.ADMIN: frozenset(Permission),
     # Oversight watches, stops and sends back; it neither orders assessments nor reports on them.
     Role.HUMAN_OVERSIGHT: frozenset({Permission.VIEW, Permission.CANCEL, Permission.RETRY}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -68,7 +68,8 @@ class _Hint(Enum):
     PERHAPS = auto()
 
 
-_Replies = asyncio.Queue[Outcome | _Hint]
+Replies = asyncio.Queue[Outcome | _Hint]
+"""What a worker tells of the commands that are waited for, and when to ask Postgres instead."""
 
 
 class Commands:
@@ -80,9 +81,10 @@ class Commands:
         self._sender = sender
         self._outcomes = outcomes
         self._timeout = timeout
-        self._waiting: dict[CommandKey, set[_Replies]] = {}
-        self._listening = False
-        self._stopping = False
+        self._waiting: dict[CommandKey, set[Replies]] = {}
+        self.listening = False
+        """Whether replies come."""
+        self.stopping = False
 
     async def publish(self, command: Outgoing) -> None:
         """Return as soon as Kafka has a command.
@@ -99,7 +101,7 @@ class Commands:
             RejectedError: SERVICE_UNAVAILABLE, the outcome is not known.
         """
         header, deadline = command.header, self._deadline()
-        with self._expecting((header.id, header.fingerprint)) as replies:
+        with self.expecting([(header.id, header.fingerprint)]) as replies:
             await self._send(command, deadline)
             try:
                 async with asyncio.timeout_at(deadline):
@@ -115,17 +117,17 @@ class Commands:
 
     def subscribed(self) -> None:
         """Replies come from now on; some may have been missed before."""
-        self._listening = True
+        self.listening = True
         self._look_again()
 
     def lost(self) -> None:
         """Replies don't come for now."""
-        self._listening = False
+        self.listening = False
         self._look_again()
 
     def stop(self) -> None:
         """Let whoever waits look a last time, and give up."""
-        self._stopping = True
+        self.stopping = True
         self._look_again()
 
     def _deadline(self) -> float:
@@ -149,33 +151,36 @@ class Commands:
                 replies.put_nowait(_Hint.PERHAPS)
 
     @contextmanager
-    def _expecting(self, key: CommandKey) -> Iterator[_Replies]:
-        replies: _Replies = asyncio.Queue()
-        self._waiting.setdefault(key, set()).add(replies)
+    def expecting(self, keys: Collection[CommandKey]) -> Iterator[Replies]:
+        """Hear what becomes of some commands; begin before they are sent."""
+        replies: Replies = asyncio.Queue()
+        for key in keys:
+            self._waiting.setdefault(key, set()).add(replies)
         WAITERS.inc()
         try:
             yield replies
         finally:
             WAITERS.dec()
-            self._waiting[key].discard(replies)
-            if not self._waiting[key]:
-                del self._waiting[key]
+            for key in keys:
+                self._waiting[key].discard(replies)
+                if not self._waiting[key]:
+                    del self._waiting[key]
 
-    async def _outcome(self, header: CommandHeader, replies: _Replies) -> Applied:
+    async def _outcome(self, header: CommandHeader, replies: Replies) -> Applied:
         pause = _FIRST_PAUSE
         while True:
-            reply = await self._next(replies, _SLOW_PAUSE if self._listening else pause)
+            reply = await self._next(replies, _SLOW_PAUSE if self.listening else pause)
             if not isinstance(reply, _Hint):
                 return Applied(reply, replayed=False)
             outcome = await self._look(header)
             if outcome is not None:
                 return Applied(outcome, replayed=reply is _Hint.DUPLICATE)
-            if self._stopping:
+            if self.stopping:
                 raise _unknown(header, "The service is stopping")
             pause = min(pause * _PAUSE_GROWTH, _SLOW_PAUSE)
 
     @staticmethod
-    async def _next(replies: _Replies, pause: float) -> Outcome | _Hint:
+    async def _next(replies: Replies, pause: float) -> Outcome | _Hint:
         try:
             async with asyncio.timeout(pause):
                 return await replies.get()

@@ -1,4 +1,4 @@
-"""The one Redis subscription of a web process: news of changed assessments, and replies to its commands."""
+"""The one Redis subscription of a web process: news of changed and deleted assessments, and replies to its commands."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
 
+import orjson
+
 from ..models.errors import UnavailableError
-from ..store.cache import CHANGES, Message, SharedCache, reply_channel
+from ..store.cache import CHANGES, DELETED, Message, SharedCache, reply_channel
+from ..store.reads import StateReader
 from .commands import Commands
 from .waiters import Waiters
 
@@ -22,8 +25,9 @@ _LONGEST_PAUSE = 2.0
 class Notifications:
     """Pass on what Redis tells, and tell when it tells nothing."""
 
-    def __init__(self, cache: SharedCache, commands: Commands, waiters: Waiters) -> None:
+    def __init__(self, cache: SharedCache, reader: StateReader, commands: Commands, waiters: Waiters) -> None:
         self._cache = cache
+        self._reader = reader
         self._commands = commands
         self._waiters = waiters
         self._up = False
@@ -40,7 +44,7 @@ class Notifications:
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
-        messages = self._cache.messages(CHANGES, reply_channel(self._commands.instance))
+        messages = self._cache.messages(CHANGES, DELETED, reply_channel(self._commands.instance))
         async with aclosing(cast("AsyncGenerator[Message]", messages)) as stream:
             async for channel, message in stream:
                 if message:
@@ -52,6 +56,8 @@ class Notifications:
         try:
             if channel == CHANGES:
                 self._waiters.changed(message)
+            elif channel == DELETED:
+                self._reader.forget(orjson.loads(message))
             else:
                 self._commands.replied(message)
         except (ValueError, KeyError, TypeError):
@@ -63,6 +69,8 @@ class Notifications:
             return
         self._up = True
         logger.info("Listening to Redis", extra={"action": "redis_subscribed"})
+        # Whatever was deleted meanwhile was not told.
+        self._reader.forget_all()
         self._commands.subscribed()
         self._waiters.subscribed()
 

@@ -34,7 +34,7 @@ def prepare(
     command_id: str,
     user_id: str,
     traceparent: str,
-    reply_to: str,
+    reply_to: str | None,
     expected_version: int | None = None,
 ) -> Outgoing:
     """Check a command as a worker will.

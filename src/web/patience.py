@@ -1,12 +1,16 @@
-"""Waiting for somebody else's work no longer than promised."""
+"""Waiting for somebody else's work no longer than promised, and not keeping others waiting."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# Other requests wait no longer than this for their turn.
+_TURN_SECONDS = 0.005
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -34,3 +38,16 @@ def _forget(task: asyncio.Task[Any]) -> None:
     """Take note of how abandoned work ended: nobody else will, and asyncio would complain."""
     if not task.cancelled():
         task.exception()
+
+
+class Turns:
+    """Long work in short turns, so that other requests go on meanwhile."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def give_way(self) -> None:
+        """Let others go first where this turn has lasted long enough."""
+        if time.perf_counter() - self._since > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()

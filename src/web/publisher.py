@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
@@ -12,10 +14,14 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from ..models.envelope import MAX_COMMAND_BYTES, STRUCTURED
 from ..models.errors import UnavailableError
 from ..settings import Settings
+from .patience import Turns
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 10
+
+# Commands of one partition that go together: with the default of 16 KiB a batch of 10,000 takes a hundred round trips.
+_BATCH_BYTES = 512 * 1024
 
 # What a record weighs beside its value: key, header, and the batch around it.
 _OVERHEAD_BYTES = 64 * 1024
@@ -63,6 +69,32 @@ class Publisher:
             self._broken.set()
             raise UnavailableError(f"Kafka did not confirm the command: {error!r}") from error
 
+    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> None:
+        """Put many commands on the topic, those of one assessment in their order; all stand there when this returns.
+
+        Raises:
+            NotSentError: Kafka is away, and has none of them.
+            UnavailableError: Kafka did not confirm all of them, but may have any or get it yet.
+        """
+        producer = await self._usable()
+        turns, confirmations = Turns(), set[asyncio.Future[Any]]()
+        try:
+            for assessment_id, value in commands:
+                sent = await producer.send(self._topic, value, assessment_id.encode(), headers=_HEADERS)
+                # Whatever ends this, each confirmation is heard.
+                sent.add_done_callback(_hear)
+                confirmations.add(sent)
+                await turns.give_way()
+            if confirmations:
+                await asyncio.wait(confirmations)
+            for confirmation in confirmations:
+                confirmation.result()
+        except KafkaTimeoutError as error:
+            raise UnavailableError(f"Kafka takes no more commands for now: {error!r}") from error
+        except KafkaError as error:
+            self._broken.set()
+            raise UnavailableError(f"Kafka did not confirm all commands: {error!r}") from error
+
     async def run(self) -> None:
         """Keep a producer connected, until cancelled."""
         while True:
@@ -93,6 +125,7 @@ class Publisher:
                 bootstrap_servers=self._bootstrap,
                 acks="all",
                 enable_idempotence=True,
+                max_batch_size=_BATCH_BYTES,
                 max_request_size=MAX_COMMAND_BYTES + _OVERHEAD_BYTES,
                 request_timeout_ms=_REQUEST_SECONDS * 1000,
             )
@@ -120,3 +153,9 @@ class Publisher:
             logger.warning("Kafka did not take the last commands", extra={"action": "kafka_stop"})
             with suppress(KafkaConnectionError):
                 await producer.client.close()
+
+
+def _hear(confirmation: asyncio.Future[Any]) -> None:
+    """Take note of an error: where another came first nobody else will, and asyncio would complain."""
+    if not confirmation.cancelled():
+        confirmation.exception()

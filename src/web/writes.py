@@ -5,19 +5,19 @@ from __future__ import annotations
 from urllib.parse import quote
 from uuid import UUID, uuid4, uuid5
 
-import orjson
 from aiohttp import web
 from structlog.contextvars import bind_contextvars
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.commands import CommandType
-from ..models.errors import ErrorCode, RejectedError, Rejection
+from ..models.errors import RejectedError, Rejection
 from .auth import Permission, User, authorize
+from .bodies import read_object
 from .commands import COMMANDS, Applied
 from .headers import entity_tag, expected_version, idempotency_key, prefers_async
 from .middleware import TRACEPARENT, Handler
-from .outgoing import Outgoing, prepare, too_large
+from .outgoing import Outgoing, prepare
 from .reads import json_response, path_id, state_response, visible
 
 ACTIONS: dict[str, tuple[CommandType, Permission]] = {
@@ -37,7 +37,7 @@ _NAMESPACE = UUID("6f1a1c5e-5d0b-5a53-9c39-0c7f2b0c6d51")
 async def create(request: web.Request) -> web.Response:
     """`POST /assessments`."""
     user = authorize(request, Permission.CREATE)
-    body = await _body(request)
+    body = await read_object(request)
     key = idempotency_key(request.headers.getall("Idempotency-Key", []))
     if "userId" in body:
         body["userId"] = user.id
@@ -63,7 +63,7 @@ def command_handler(command_type: CommandType, permission: Permission) -> Handle
 
     async def handle(request: web.Request) -> web.Response:
         user = authorize(request, permission)
-        body = await _body(request)
+        body = await read_object(request)
         key = idempotency_key(request.headers.getall("Idempotency-Key", []))
         version = expected_version(request.headers.get("If-Match"))
         command = _prepare(request, user, command_type, path_id(request), body, key=key, version=version)
@@ -109,38 +109,15 @@ async def _accept(request: web.Request, command: Outgoing) -> web.Response:
     return json_response(answer, status=202, headers=headers)
 
 
-async def _body(request: web.Request) -> JsonObject:
-    """The JSON object in the body; an empty body is an empty object.
-
-    Raises:
-        RejectedError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or VALIDATION_ERROR.
-    """
-    try:
-        content = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise too_large() from error
-    except web.RequestPayloadError as error:
-        raise RejectedError(Rejection.invalid(f"The body cannot be read: {error}")) from error
-    if not content:
-        return {}
-    if request.headers.get("Content-Type") is not None and request.content_type != "application/json":
-        words = f"The body is {request.content_type}: send application/json"
-        raise RejectedError(Rejection(ErrorCode.UNSUPPORTED_MEDIA_TYPE, words))
-    try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise RejectedError(Rejection.invalid(f"The body is not JSON: {error}")) from error
-    if not isinstance(body, dict):
-        raise RejectedError(Rejection.invalid("The body has to be a JSON object"))
-    return body
-
-
 def _new_id(body: JsonObject, user: User, key: str | None) -> str:
     """The id that a create names, or a new one; one that is no text is left for the validation to name."""
+    return named_id(body) or str(uuid4() if key is None else uuid5(_NAMESPACE, f"{user.id}\n{key}"))
+
+
+def named_id(body: JsonObject) -> str | None:
+    """The id that a create names."""
     named = next((body[name] for name in ("assessmentId", "id", "assessment_id") if body.get(name) is not None), None)
-    if isinstance(named, str) and named:
-        return named
-    return str(uuid4() if key is None else uuid5(_NAMESPACE, f"{user.id}\n{key}"))
+    return named if isinstance(named, str) and named else None
 
 
 def _accepted(command: Outgoing, applied: Applied) -> AssessmentRecord:

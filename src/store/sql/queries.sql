@@ -21,9 +21,10 @@ JOIN pg_locks AS holder ON holder.locktype = 'transactionid' AND holder.transact
 WHERE fence.topic = $1 AND fence.partition = $2
 
 -- advance_partition --
--- Pass the fence and move the applied position in one: no row, and this worker no longer owns the partition.
+-- Pass the fence and move the applied position in one: no row, and this worker no longer owns the partition. A batch
+-- begins when everything before it is published.
 UPDATE command_offsets
-SET next_offset = $5
+SET next_offset = $5, emitted_offset = GREATEST(emitted_offset, $4)
 WHERE topic = $1 AND partition = $2 AND epoch = $3 AND next_offset = $4
 RETURNING NOW() AS now
 

@@ -1,0 +1,98 @@
+"""Retention: assessments that ended long ago are deleted, some at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from .postgres import Connection, Pool, postgres_errors
+from .queries import QUERIES
+
+# Rows stay locked for the time of one chunk: some ten milliseconds.
+CHUNK = 500
+"""Assessments that one transaction deletes."""
+
+# A repeat comes within minutes; a month leaves room for whoever repairs by hand. Keys are free again after that.
+REQUEST_DAYS = 30
+"""How long the keys of batches and cleanups are kept."""
+
+# Further back than anything was stored, and within what Postgres takes for a time.
+_MOST_DAYS = 365_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one transaction deleted."""
+
+    deleted: list[str]
+    total: int
+    """How many the whole cleanup has deleted by now."""
+    last: bool
+
+
+class Maintenance:
+    """Postgres as cleanup sees it."""
+
+    def __init__(self, pool: Pool, commands_topic: str) -> None:
+        self._pool = pool
+        self._topic = commands_topic
+
+    async def retention_start(self, days: int) -> datetime:
+        """The time so many days ago.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            start: datetime = await self._pool.fetchval(QUERIES["retention_start"], min(days, _MOST_DAYS))
+        return start
+
+    async def delete_some(self, user_id: str, key: str, *, ended_before: datetime) -> Chunk:
+        """Delete some assessments that ended before a time, and count them with the request that has the key.
+
+        Raises:
+            UnavailableError: Postgres is away; whether a commit under way took place is told by the request's count.
+        """
+        with postgres_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow(QUERIES["hold_request"], user_id, key)
+                total = 0 if row is None else orjson.loads(row["plan"])["deleted"]
+                if row is not None and row["answer"] is not None:
+                    return Chunk([], total, last=True)
+                rows = await connection.fetch(QUERIES["lock_expired"], ended_before, self._topic, CHUNK)
+                deleted = [expired["assessment_id"] for expired in rows]
+                if deleted:
+                    total += len(deleted)
+                    await _delete(connection, deleted)
+                    await connection.execute(QUERIES["count_deleted"], user_id, key, total)
+        return Chunk(deleted, total, last=len(deleted) < CHUNK)
+
+    async def unpublished(self, *, ended_before: datetime) -> bool:
+        """Whether some that ended before a time have to stay for now, since a worker has to publish their events yet.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            return bool(await self._pool.fetchval(QUERIES["unpublished"], ended_before, self._topic))
+
+    async def forget_requests(self) -> None:
+        """Forget the keys of long ago.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            while True:
+                status = await self._pool.execute(QUERIES["forget_old_requests"], REQUEST_DAYS, CHUNK)
+                if int(status.rsplit(" ", 1)[1]) < CHUNK:
+                    return
+
+
+async def _delete(connection: Connection, assessment_ids: list[str]) -> None:
+    """Delete locked assessments, children first."""
+    await connection.execute(QUERIES["delete_metrics"], assessment_ids)
+    await connection.execute(QUERIES["delete_history"], assessment_ids)
+    await connection.fetch(QUERIES["delete_assessments"], assessment_ids)

@@ -1,0 +1,57 @@
+-- retention_start --
+-- The time so many days ago, by the clock that assessments end by.
+SELECT NOW() - make_interval(days => $1)
+
+-- hold_request --
+-- The cleanup of a key, for this transaction alone: two with one key at once take turns, and count together.
+SELECT plan, answer FROM batch_requests WHERE user_id = $1 AND key = $2 FOR UPDATE
+
+-- count_deleted --
+-- Keep how many a cleanup has deleted so far.
+UPDATE batch_requests SET plan = plan || jsonb_build_object('deleted', $3::bigint) WHERE user_id = $1 AND key = $2
+
+-- lock_expired --
+-- Assessments that ended before a time, longest ago first, past those that somebody works on just now. One whose events
+-- are not known to be published stays: its audit trail is their outbox.
+SELECT assessment_id FROM assessment_states AS ended
+WHERE state IN ('completed', 'failed', 'cancelled') AND completed_at < $1
+    AND NOT EXISTS (
+        SELECT FROM assessment_audit_trail AS trail
+        JOIN command_offsets AS fence ON fence.topic = $2 AND fence.partition = trail.command_partition
+        WHERE trail.assessment_id = ended.assessment_id AND trail.command_offset >= fence.emitted_offset
+    )
+ORDER BY completed_at
+LIMIT $3
+FOR UPDATE OF ended SKIP LOCKED
+
+-- unpublished --
+-- Whether any assessment that ended before a time has events that are not known to be published.
+SELECT EXISTS (
+    SELECT FROM command_offsets AS fence
+    JOIN assessment_audit_trail AS trail
+        ON trail.command_partition = fence.partition AND trail.command_offset >= fence.emitted_offset
+    JOIN assessment_states AS ended ON ended.assessment_id = trail.assessment_id
+    WHERE fence.topic = $2 AND ended.state IN ('completed', 'failed', 'cancelled') AND ended.completed_at < $1
+)
+
+-- delete_metrics --
+-- The metrics of assessments that go.
+DELETE FROM assessment_metrics WHERE assessment_id = ANY($1::text[])
+
+-- delete_history --
+-- The audit trail of assessments that go, and from where on each partition's is whole after that.
+WITH gone AS (
+    DELETE FROM assessment_audit_trail WHERE assessment_id = ANY($1::text[])
+    RETURNING command_partition, command_offset
+)
+INSERT INTO history_offsets AS history (partition, first_offset)
+SELECT command_partition, max(command_offset) + 1 FROM gone
+WHERE command_partition IS NOT NULL
+GROUP BY command_partition
+ORDER BY command_partition
+ON CONFLICT (partition) DO UPDATE SET first_offset = GREATEST(history.first_offset, excluded.first_offset)
+
+-- delete_assessments --
+-- The assessments themselves, and what counts of them go by.
+DELETE FROM assessment_states WHERE assessment_id = ANY($1::text[])
+RETURNING assessment_id, owner, state, assessment_type, source, priority, started_at, completed_at, created_at

@@ -1,0 +1,151 @@
+"""Many commands at once: all handed to Kafka together, and answered with what became of each, never with a guess.
+
+Only the last commands ask the workers for replies: partitions are worked off in order, so that when these are applied,
+so are most of the others, and Postgres tells of thousands in one query. A reply for each would cost this process more
+than all the rest (some 0.1 ms, ten times as much as a row of that query).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from aiohttp import web
+
+from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
+from ..store.batches import Settled
+from .commands import Commands, Replies
+from .outgoing import Outgoing
+from .patience import within
+
+logger = logging.getLogger(__name__)
+
+REPLIES = 64
+"""The last so many commands of a batch ask for replies: nearly every partition has one of them."""
+
+# What is waited for on top of the time for one command: a tenth of the pace that a worker keeps on a small machine.
+_COMMANDS_A_SECOND = 500
+
+# While replies come, Postgres is asked just in case some were lost.
+_SLOW_PAUSE = 1.0
+_FIRST_PAUSE = 0.05
+_PAUSE_GROWTH = 1.5
+
+# Replies of several partitions that come together are followed by one query.
+_TOGETHER_SECONDS = 0.01
+
+_CHUNK = 2000
+"""Command ids in one query."""
+
+
+class BulkSender(Protocol):
+    """Whoever puts many commands on Kafka."""
+
+    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> None:
+        """Return when Kafka has all of them.
+
+        Raises:
+            UnavailableError: Kafka may have any of them.
+        """
+
+
+class BulkOutcomes(Protocol):
+    """Whoever knows what became of many commands."""
+
+    async def outcomes(self, expected: Mapping[str, bytes]) -> dict[str, Settled]:
+        """The outcomes of those that are applied.
+
+        Raises:
+            UnavailableError: the truth cannot be asked.
+        """
+
+
+class BulkCommands:
+    """The road of many commands from a request to their outcomes."""
+
+    def __init__(self, sender: BulkSender, outcomes: BulkOutcomes, commands: Commands, *, timeout: float) -> None:
+        self._sender = sender
+        self._outcomes = outcomes
+        self._commands = commands
+        self._timeout = timeout
+
+    def reply_to(self, index: int, count: int) -> str | None:
+        """Where the worker is to reply to one of so many commands."""
+        return self._commands.instance if index >= count - REPLIES else None
+
+    async def apply_all(self, batch: Sequence[Outgoing], *, key: str) -> list[Settled]:
+        """Put commands on Kafka, and wait for what becomes of all of them.
+
+        Args:
+            batch: commands with ids that differ.
+            key: that the same request has to carry to be answered later.
+
+        Raises:
+            RejectedError: SERVICE_UNAVAILABLE, some outcomes are not known.
+        """
+        if not batch:
+            return []
+        settled: dict[str, Settled] = {}
+        seconds = self._timeout + len(batch) / _COMMANDS_A_SECOND
+        asked = [(item.header.id, item.header.fingerprint) for item in batch if item.header.reply_to]
+        try:
+            async with asyncio.timeout(seconds):
+                with self._commands.expecting(asked) as replies:
+                    await self._sender.send_all((item.header.assessment_id, item.value) for item in batch)
+                    await self._settle(batch, settled, replies)
+        except UnavailableError as error:
+            raise _unknown(key, str(error), len(settled), len(batch)) from error
+        except TimeoutError as error:
+            raise _unknown(key, f"Not done after {seconds:g} s", len(settled), len(batch)) from error
+        return [settled[item.header.id] for item in batch]
+
+    async def _settle(self, batch: Sequence[Outgoing], settled: dict[str, Settled], replies: Replies) -> None:
+        """Look until every outcome is there."""
+        pause = _FIRST_PAUSE
+        while True:
+            await _woken(replies, _SLOW_PAUSE if self._commands.listening else pause)
+            open_ones = {item.header.id: item.header.fingerprint for item in batch if item.header.id not in settled}
+            found = await self._look(open_ones)
+            settled |= found
+            if len(settled) == len(batch):
+                return
+            if self._commands.stopping:
+                raise UnavailableError("The service is stopping")
+            pause = _FIRST_PAUSE if found else min(pause * _PAUSE_GROWTH, _SLOW_PAUSE)
+
+    async def _look(self, expected: Mapping[str, bytes]) -> dict[str, Settled]:
+        found: dict[str, Settled] = {}
+        ids = list(expected)
+        try:
+            for start in range(0, len(ids), _CHUNK):
+                part = {key: expected[key] for key in ids[start : start + _CHUNK]}
+                found |= await within(self._timeout, self._outcomes.outcomes(part))
+        except UnavailableError as error:
+            # The wait goes on to its end: Postgres may come back.
+            logger.debug("Outcomes could not be looked up: %s", error, extra={"action": "outcome_unavailable"})
+        return found
+
+
+BULK = web.AppKey("bulk", BulkCommands)
+
+
+async def _woken(replies: Replies, pause: float) -> None:
+    """Wait for a reply, or for so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(pause):
+            await replies.get()
+            await asyncio.sleep(_TOGETHER_SECONDS)
+    while not replies.empty():
+        replies.get_nowait()
+
+
+def _unknown(key: str, reason: str, known: int, count: int) -> RejectedError:
+    words = (
+        f"{reason}. Of {count} commands {known} are known to be applied or refused, the others may still be:"
+        f" send the same request again with the Idempotency-Key {key}"
+    )
+    logger.warning("A batch got no answer: %s", words, extra={"action": "batch_unanswered"})
+    return RejectedError(Rejection(ErrorCode.SERVICE_UNAVAILABLE, words, {"idempotencyKey": key}))

@@ -1,0 +1,85 @@
+"""Whole requests that are answered once: the same key and body have one effect, and get one answer.
+
+What a request is going to do is kept before it does anything, so that a repeat, even after a crash in the middle, does
+the same. A request without a key gets one made up, which is told where it could not be finished.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+
+from ..models.base import JsonObject
+from ..models.errors import RejectedError, Rejection, UnavailableError
+from ..store.batches import BatchRequests, BegunRequest
+from .headers import idempotency_key
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a request comes to."""
+
+    name: str
+    """Of the route: the same body means something else elsewhere."""
+    digest: bytes
+    """Of the body."""
+    plan: Callable[[], Awaitable[JsonObject]]
+    """Decide what depends on the moment."""
+    do: Callable[[str, JsonObject], Awaitable[JsonObject]]
+    """Do it, given the key and the plan, which is the same for every repeat, and answer."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What tells this request from another with the same key."""
+        return blake2b(self.name.encode() + b"\n" + self.digest, digest_size=16).digest()
+
+
+class Once:
+    """Answers whole requests."""
+
+    def __init__(self, requests: BatchRequests) -> None:
+        self._requests = requests
+
+    async def answer(self, request: web.Request, user_id: str, work: Work) -> web.Response:
+        """Do the work of a request, or tell what was answered before.
+
+        Raises:
+            RejectedError: IDEMPOTENCY_MISMATCH, or what the work raises.
+            UnavailableError: Postgres is away.
+        """
+        told = idempotency_key(request.headers.getall("Idempotency-Key", []))
+        key = told or uuid4().hex
+        begun = await self._begun(user_id, key, work)
+        if begun.fingerprint != work.fingerprint:
+            raise RejectedError(Rejection.idempotency_mismatch(key))
+        answer = begun.answer
+        if answer is None:
+            answer = orjson.dumps(await work.do(key, begun.plan))
+            await self._keep(user_id, key, answer, known=told is not None or begun.repeated)
+        headers = {"Idempotency-Replayed": "true"} if begun.repeated else {}
+        return web.Response(body=answer, headers={"Content-Type": "application/json", **headers})
+
+    async def _begun(self, user_id: str, key: str, work: Work) -> BegunRequest:
+        found = await self._requests.find(user_id, key)
+        return found or await self._requests.begin(user_id, key, work.fingerprint, await work.plan())
+
+    async def _keep(self, user_id: str, key: str, answer: bytes, *, known: bool) -> None:
+        try:
+            if known:
+                await self._requests.finish(user_id, key, answer)
+            else:
+                await self._requests.forget(user_id, key)
+        except UnavailableError as error:
+            # A repeat finds everything done, and makes the same answer of it.
+            logger.warning("An answer was not kept: %s", error, extra={"action": "answer_not_kept"})
+
+
+ONCE = web.AppKey("once", Once)

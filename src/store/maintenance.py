@@ -58,8 +58,8 @@ class Maintenance:
         with postgres_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 row = await connection.fetchrow(QUERIES["hold_request"], user_id, key)
-                total = 0 if row is None else orjson.loads(row["plan"])["deleted"]
-                if row is not None and row["answer"] is not None:
+                total = orjson.loads(row["plan"])["deleted"]
+                if row["answer"] is not None:
                     return Chunk([], total, last=True)
                 rows = await connection.fetch(QUERIES["lock_expired"], ended_before, self._topic, CHUNK)
                 deleted = [expired["assessment_id"] for expired in rows]

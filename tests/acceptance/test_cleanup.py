@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import pytest
@@ -105,11 +105,14 @@ async def test_every_cache_forgets_what_is_deleted(web: Web, shared: Running) ->
 
 async def test_an_id_is_free_again_at_once_whatever_the_caches_still_have(web: Web, shared: Running) -> None:
     await ended(web, "again", "cancel")
+    redis_key = f"{shared.installation.settings.topic_prefix}assessment:again"
     async with shared.installation.redis() as redis:
-        stale = await redis.hgetall(f"{shared.installation.settings.topic_prefix}assessment:again")
+        version, stale = await redis.hmget(redis_key, ["v", "d"])
+        assert version == b"3"
         await deleted(web)
         # As a slow reader may leave it, who read the state just before it was deleted.
-        await redis.hset(f"{shared.installation.settings.topic_prefix}assessment:again", mapping=stale)
+        await redis.hset(redis_key, "v", "3")
+        await redis.hset(redis_key, "d", stale or b"")
 
     await create(web, "again")
 
@@ -178,5 +181,5 @@ async def _on_worker(web: Web, port: int, key: str) -> int:
         web.port = here
 
 
-async def _gone(asking: Any) -> bool:
+async def _gone(asking: Awaitable[int]) -> bool:
     return await asking == 404

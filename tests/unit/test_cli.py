@@ -19,7 +19,7 @@ from assessmentstore.dev.access import client_settings, local_user, write_access
 from assessmentstore.settings import Settings, without_password
 
 SECRET = "a-secret-that-is-long-enough-for-hs256"
-COMMANDS = ("dev", "migrate", "worker", "web", "token", "create", "get", "wait", "watch", "cancel", "retry")
+COMMANDS = ("dev", "migrate", "worker", "web", "token", "create", "get", "wait", "watch", "cancel", "retry", "cleanup")
 SERVICES = ("up", "down", "env")
 
 

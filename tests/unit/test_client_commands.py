@@ -164,3 +164,22 @@ async def test_a_refusal_is_one_line(api: FakeApi) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: ASSESSMENT_NOT_FOUND: Assessment a-1 not found\n"
+
+
+async def test_cleanup_prints_how_many_are_deleted(api: FakeApi) -> None:
+    api.will_answer(refusal("SERVICE_UNAVAILABLE"), status=503, Retry_After="0")
+    api.will_answer({"deleted": 7})
+
+    result = await call(api, "cleanup", "--retention-days", "90")
+
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"deleted": 7})
+    first, second = api.asked
+    assert (first.path, first.body) == ("/maintenance/cleanup", {"retentionDays": 90})
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+
+
+@pytest.mark.parametrize("days", ["-1", "1.5", "all"])
+async def test_cleanup_wants_a_number_of_days(days: str, api: FakeApi) -> None:
+    result = await call(api, "cleanup", f"--retention-days={days}")
+
+    assert (result.exit_code, api.asked) == (2, [])

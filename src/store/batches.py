@@ -60,14 +60,15 @@ class BatchRequests:
                 if found := await self.find(user_id, key):
                     return found
 
-    async def finish(self, user_id: str, key: str, answer: bytes) -> None:
-        """Keep the answer.
+    async def finish(self, user_id: str, key: str, answer: bytes) -> bytes:
+        """Keep the answer, and tell the one that is kept: that of whoever was first.
 
         Raises:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            await self._pool.execute(QUERIES["finish_request"], user_id, key, answer.decode())
+            kept = await self._pool.fetchval(QUERIES["finish_request"], user_id, key, answer.decode())
+        return answer if kept is None else str(kept).encode()
 
     async def forget(self, user_id: str, key: str) -> None:
         """Keep nothing of a request.

@@ -57,7 +57,7 @@ class Maintenance:
         """
         with postgres_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                row = await connection.fetchrow(QUERIES["hold_request"], user_id, key)
+                (row,) = await connection.fetch(QUERIES["hold_request"], user_id, key)
                 total = orjson.loads(row["plan"])["deleted"]
                 if row["answer"] is not None:
                     return Chunk([], total, last=True)

@@ -7,8 +7,9 @@ requests, where the key itself is the command id; one key may serve a batch and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -138,31 +139,42 @@ async def _apply(
     count: int,
     item: Callable[[int], _Item],
     *,
-    refused: Mapping[int, Rejection] | None = None,
+    refused: Mapping[int, Rejection] = MappingProxyType({}),
 ) -> list[tuple[str, Settled]]:
     """Check all commands, send those that are right, and tell the assessment and the outcome of each."""
     bulk, turns = request.app[BULK], Turns()
-    prepared: list[Outgoing | Rejection] = []
-    for index in range(count):
-        try:
-            wanted = item(index)
-            outgoing = prepare(
-                command_type,
-                wanted.assessment_id,
-                wanted.data,
-                command_id=_id(_COMMAND_IDS, user, key, index),
-                user_id=user.id,
-                traceparent=request[TRACEPARENT],
-                reply_to=bulk.reply_to(index, count),
-                expected_version=wanted.expected_version,
-            )
-            prepared.append((refused or {}).get(index, outgoing))
-        except RejectedError as error:
-            prepared.append(error.rejection)
-        await turns.give_way()
-    sent = [one for one in prepared if isinstance(one, Outgoing)]
-    settled = iter(await bulk.apply_all(sent, key=key))
-    return [("", one) if isinstance(one, Rejection) else (one.header.assessment_id, next(settled)) for one in prepared]
+    checked: list[str | Rejection] = []
+
+    async def commands() -> AsyncIterator[Outgoing]:
+        for index in range(count):
+            await turns.give_way()
+            try:
+                command = _prepare(request, user, command_type, item(index), place=(key, index, count))
+            except RejectedError as error:
+                checked.append(error.rejection)
+                continue
+            checked.append(refused.get(index, command.header.assessment_id))
+            if index not in refused:
+                yield command
+
+    settled = iter(await bulk.apply_all(commands(), count=count, key=key))
+    return [("", one) if isinstance(one, Rejection) else (one, next(settled)) for one in checked]
+
+
+def _prepare(
+    request: web.Request, user: User, command_type: CommandType, item: _Item, *, place: tuple[str, int, int]
+) -> Outgoing:
+    key, index, count = place
+    return prepare(
+        command_type,
+        item.assessment_id,
+        item.data,
+        command_id=_id(_COMMAND_IDS, user, key, index),
+        user_id=user.id,
+        traceparent=request[TRACEPARENT],
+        reply_to=request.app[BULK].reply_to(index, count),
+        expected_version=item.expected_version,
+    )
 
 
 async def _out_of_reach(request: web.Request, user: User, names: Sequence[str | None]) -> JsonObject:

@@ -63,7 +63,7 @@ class Once:
         answer = begun.answer
         if answer is None:
             answer = orjson.dumps(await work.do(key, begun.plan))
-            await self._keep(user_id, key, answer, known=told is not None or begun.repeated)
+            answer = await self._keep(user_id, key, answer, known=told is not None or begun.repeated)
         headers = {"Idempotency-Replayed": "true"} if begun.repeated else {}
         return web.Response(body=answer, headers={"Content-Type": "application/json", **headers})
 
@@ -71,15 +71,15 @@ class Once:
         found = await self._requests.find(user_id, key)
         return found or await self._requests.begin(user_id, key, work.fingerprint, await work.plan())
 
-    async def _keep(self, user_id: str, key: str, answer: bytes, *, known: bool) -> None:
+    async def _keep(self, user_id: str, key: str, answer: bytes, *, known: bool) -> bytes:
         try:
             if known:
-                await self._requests.finish(user_id, key, answer)
-            else:
-                await self._requests.forget(user_id, key)
+                return await self._requests.finish(user_id, key, answer)
+            await self._requests.forget(user_id, key)
         except UnavailableError as error:
             # A repeat finds everything done, and makes the same answer of it.
             logger.warning("An answer was not kept: %s", error, extra={"action": "answer_not_kept"})
+        return answer
 
 
 ONCE = web.AppKey("once", Once)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import pytest
 
@@ -76,6 +76,13 @@ class Setup:
             for number in range(count)
         ]
 
+    async def apply(self, batch: list[Outgoing]) -> list[Settled]:
+        async def commands() -> AsyncIterator[Outgoing]:
+            for command in batch:
+                yield command
+
+        return await self.bulk.apply_all(commands(), count=len(batch), key="k")
+
     def settle(self, batch: list[Outgoing], outcome: Settled = 2) -> None:
         self.postgres.known |= {item.header.id: outcome for item in batch}
 
@@ -86,14 +93,14 @@ async def test_outcomes_come_in_the_order_of_the_commands() -> None:
     setup.settle(batch[::2])
     setup.settle(batch[1:2], refusal := Rejection.not_found("a-1"))
 
-    assert await setup.bulk.apply_all(batch, key="k") == [2, refusal, 2]
+    assert await setup.apply(batch) == [2, refusal, 2]
     assert [assessment_id for assessment_id, _ in setup.kafka.sent] == ["a-0", "a-1", "a-2"]
 
 
 async def test_nothing_to_send_is_answered_at_once() -> None:
     setup = Setup()
 
-    assert await setup.bulk.apply_all([], key="k") == []
+    assert await setup.apply([]) == []
     assert setup.postgres.asked == []
 
 
@@ -108,8 +115,9 @@ async def test_a_reply_is_followed_by_one_query_for_all(monkeypatch: pytest.Monk
     setup = Setup()
     setup.commands.subscribed()
     batch = setup.batch(200)
-    applying = asyncio.create_task(setup.bulk.apply_all(batch, key="k"))
+    applying = asyncio.create_task(setup.apply(batch))
     await asyncio.sleep(0)
+    assert len(setup.kafka.sent) == 200
     setup.settle(batch)
 
     for item in batch[-REPLIES:]:
@@ -126,7 +134,7 @@ async def test_lost_replies_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> 
     batch = setup.batch(2)
     setup.settle(batch)
 
-    assert await asyncio.wait_for(setup.bulk.apply_all(batch, key="k"), 5) == [2, 2]
+    assert await asyncio.wait_for(setup.apply(batch), 5) == [2, 2]
 
 
 async def test_an_unknown_outcome_is_told_as_unknown_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +144,7 @@ async def test_an_unknown_outcome_is_told_as_unknown_with_the_key(monkeypatch: p
     setup.settle(batch[:2])
 
     with pytest.raises(RejectedError, match=r"Of 3 commands 2 are known.*Idempotency-Key k$") as unknown:
-        await setup.bulk.apply_all(batch, key="k")
+        await setup.apply(batch)
 
     assert unknown.value.rejection.code is ErrorCode.SERVICE_UNAVAILABLE
     assert unknown.value.rejection.details == {"idempotencyKey": "k"}
@@ -148,7 +156,7 @@ async def test_what_kafka_does_not_confirm_is_not_waited_for(error: UnavailableE
     setup.kafka.error = error
 
     with pytest.raises(RejectedError, match="send the same request again"):
-        await setup.bulk.apply_all(setup.batch(2), key="k")
+        await setup.apply(setup.batch(2))
 
     assert setup.postgres.asked == []
 
@@ -157,7 +165,7 @@ async def test_a_postgres_that_is_away_for_a_while_is_asked_again() -> None:
     setup = Setup()
     setup.postgres.is_away = True
     batch = setup.batch(2)
-    applying = asyncio.create_task(setup.bulk.apply_all(batch, key="k"))
+    applying = asyncio.create_task(setup.apply(batch))
     await asyncio.wait_for(setup.postgres.was_asked.wait(), 5)
 
     setup.postgres.is_away = False
@@ -170,7 +178,7 @@ async def test_a_stop_ends_the_wait_after_a_last_look(monkeypatch: pytest.Monkey
     monkeypatch.setattr(bulk_module, "_SLOW_PAUSE", 60)
     setup = Setup(timeout=60)
     setup.commands.subscribed()
-    applying = asyncio.create_task(setup.bulk.apply_all(setup.batch(2), key="k"))
+    applying = asyncio.create_task(setup.apply(setup.batch(2)))
     await asyncio.sleep(0)
 
     setup.commands.stop()

@@ -10,7 +10,7 @@ SELECT fingerprint, plan, answer FROM batch_requests WHERE user_id = $1 AND key 
 
 -- finish_request --
 -- Keep the answer for repeats; the first one stands.
-UPDATE batch_requests SET answer = $3::json WHERE user_id = $1 AND key = $2 AND answer IS NULL
+UPDATE batch_requests SET answer = COALESCE(answer, $3::json) WHERE user_id = $1 AND key = $2 RETURNING answer
 
 -- forget_request --
 -- A request that nobody can repeat, since its key was never told.

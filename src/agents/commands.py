@@ -214,7 +214,7 @@ class PartitionProcessor:
             if after:
                 messages.append(changes_message(after.values()))
             states = {key: (state.version, values[key]) for key, state in after.items()}
-            created = [key for key, version in folded.changes.before.items() if version == 0]
+            created = [key for key, before in folded.changes.before.items() if before is None]
             try:
                 self._cache_position = await self._cache.reflect(
                     self._partition,

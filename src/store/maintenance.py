@@ -9,6 +9,8 @@ import orjson
 
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
+from .rows import records
+from .totals import MAINTENANCE_SLOT, add_totals, totals_change
 
 # Rows stay locked for the time of one chunk: some ten milliseconds.
 CHUNK = 500
@@ -92,7 +94,8 @@ class Maintenance:
 
 
 async def _delete(connection: Connection, assessment_ids: list[str]) -> None:
-    """Delete locked assessments, children first."""
-    await connection.execute(QUERIES["delete_metrics"], assessment_ids)
-    await connection.execute(QUERIES["delete_history"], assessment_ids)
-    await connection.fetch(QUERIES["delete_assessments"], assessment_ids)
+    """Delete locked assessments, children first, and count them out."""
+    for children in ("delete_metrics", "delete_search_rows", "delete_history"):
+        await connection.execute(QUERIES[children], assessment_ids)
+    deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
+    await add_totals(connection, MAINTENANCE_SLOT, totals_change(deleted, dict.fromkeys(deleted)))

@@ -83,8 +83,10 @@ async def test_only_what_ended_long_ago_goes_and_takes_its_children_along(web: W
 
     query = "SELECT string_agg(assessment_id, ' ' ORDER BY assessment_id) FROM assessment_states"
     assert await rows(shared, query) == "new-cancel new-complete new-fail old-pending old-processing"
-    for table in ("assessment_audit_trail", "assessment_metrics"):
+    for table in ("assessment_audit_trail", "assessment_metrics", "assessment_search"):
         assert await rows(shared, f"SELECT count(*) FROM {table} WHERE assessment_id LIKE 'old-%e'") == 0
+    stats = await web.ask("GET", "/assessments/stats")
+    assert stats.body["total"] == 5
     begins = "SELECT count(*) FROM history_offsets AS h JOIN command_offsets AS c USING (partition)"
     assert await rows(shared, f"{begins} WHERE 0 < first_offset AND first_offset <= next_offset") > 0
 
@@ -125,7 +127,7 @@ async def test_a_worker_that_did_not_hear_of_a_deletion_judges_by_postgres(web: 
     await ended(web, "unheard", "fail")
     await ended(web, "unheard-2", "cancel")
     async with shared.installation.database() as database:
-        for table in ("metrics", "audit_trail", "states"):
+        for table in ("metrics", "audit_trail", "search", "states"):
             await database.execute(f"DELETE FROM assessment_{table} WHERE assessment_id LIKE 'unheard%'")
 
     results = await web.ask("POST", "/assessments/batch", [REQUEST | {"assessmentId": "unheard-2"}])

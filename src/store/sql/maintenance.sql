@@ -51,7 +51,10 @@ GROUP BY command_partition
 ORDER BY command_partition
 ON CONFLICT (partition) DO UPDATE SET first_offset = GREATEST(history.first_offset, excluded.first_offset)
 
+-- delete_search_rows --
+-- What search knows of assessments that go.
+DELETE FROM assessment_search WHERE assessment_id = ANY($1::text[])
+
 -- delete_assessments --
--- The assessments themselves, and what counts of them go by.
-DELETE FROM assessment_states WHERE assessment_id = ANY($1::text[])
-RETURNING assessment_id, owner, state, assessment_type, source, priority, started_at, completed_at, created_at
+-- The assessments themselves, and all that was known of them.
+DELETE FROM assessment_states WHERE assessment_id = ANY($1::text[]) RETURNING *

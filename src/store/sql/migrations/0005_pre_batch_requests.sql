@@ -1,6 +1,4 @@
--- What whole requests (batches, cleanup) and retention need.
-
--- Requests that were begun: a repeat with the same key does the same, and gets the same answer.
+-- Whole requests (batches, cleanup) that were begun: a repeat with the same key does the same, and gets the same answer.
 CREATE TABLE batch_requests (
     user_id TEXT NOT NULL,
     key VARCHAR(255) NOT NULL,
@@ -14,6 +12,3 @@ CREATE TABLE batch_requests (
 );
 
 CREATE INDEX idx_batch_requests_created ON batch_requests(created_at);
-
--- Cleanup goes by when assessments ended.
-CREATE INDEX idx_assessment_states_completed ON assessment_states(completed_at) WHERE completed_at IS NOT NULL;

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
 import pytest
 from redis.asyncio import Redis
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.settings import Settings
-from assessmentstore.store.cache import MemoryCache, SharedCache, open_redis
+from assessmentstore.store.cache import DELETED, MemoryCache, SharedCache, open_redis
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import StateReader
 from assessmentstore.store.table import StateTable
@@ -176,4 +177,43 @@ def test_a_cleared_table_is_empty(tmp_path: Path) -> None:
     table.clear()
 
     assert (table.position, table.get("a1"), table.bulk_get(["a1"])) == (None, None, {})
+    table.close()
+
+
+async def test_what_is_new_replaces_what_is_left_of_a_deleted_one(cache: SharedCache) -> None:
+    await cache.reflect(0, start=0, end=5, states=reflected(state(version=7), state("a2", version=7)))
+
+    changed = reflected(state("a2", version=2), state(version=1), state("a3"))
+    await cache.reflect(0, start=5, end=9, states=changed, created=["a1", "a3"])
+
+    found = await cache.bulk_get(["a1", "a2", "a3"])
+    assert {key: item.version for key, item in found.items()} == {"a1": 1, "a2": 7, "a3": 1}
+
+
+async def test_an_eviction_is_told_to_everybody(cache: SharedCache) -> None:
+    await cache.bulk_set([state(), state("a2")])
+    heard: list[bytes] = []
+
+    async def listen() -> None:
+        async for _, message in cache.messages(DELETED):
+            if message:
+                heard.append(message)
+                return
+            await cache.evict(["a1", "ä"])
+
+    await asyncio.wait_for(listen(), 10)
+
+    assert [orjson.loads(message) for message in heard] == [["a1", "ä"]]
+    assert (await cache.bulk_get(["a1", "a2"])).keys() == {"a2"}
+
+
+def test_what_is_evicted_from_a_table_is_gone_from_disk_and_memory(tmp_path: Path) -> None:
+    table = StateTable(tmp_path / "t")
+    states = {key: state(key) for key in ("a1", "ä", "a3")}
+    table.apply({key: record.to_json() for key, record in states.items()}, position=7, records=states)
+
+    table.evict(["a1", "ä", "never there"])
+
+    assert table.bulk_get(["a1", "ä", "a3"]) == {"a3": states["a3"]}
+    assert (table.get("ä"), table.position) == (None, 7)
     table.close()

@@ -95,7 +95,8 @@ class Maintenance:
 
 async def _delete(connection: Connection, assessment_ids: list[str]) -> None:
     """Delete locked assessments, children first, and count them out."""
-    for children in ("delete_metrics", "delete_search_rows", "delete_history"):
-        await connection.execute(QUERIES[children], assessment_ids)
+    await connection.execute(QUERIES["delete_metrics"], assessment_ids)
+    await connection.execute(QUERIES["delete_search_rows"], assessment_ids)
+    await connection.execute(QUERIES["delete_history"], assessment_ids)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
     await add_totals(connection, MAINTENANCE_SLOT, totals_change(deleted, dict.fromkeys(deleted)))

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+from pydantic import SecretStr
 
 from assessmentstore.models.commands import CommandType
 from assessmentstore.models.envelope import encode_command
@@ -20,11 +21,11 @@ from assessmentstore.store.batches import BulkReader
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.web.auth import Role, mint_token
 
-from .contenders import JWT_SECRET, WORKER, Contender, Running, running
+from .contenders import WEB, WORKER, Running, running
 from .installation import fresh_installation, running_services
 from .workload import Message, produce
 
-WEB = Contender("web", ("-m", "assessmentstore", "web"))
+_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
 
 _POLL_SECONDS = 0.02
 _READY_SECONDS = 60.0
@@ -92,12 +93,12 @@ async def _until_ready(session: aiohttp.ClientSession, process: Running) -> None
 
 
 async def _measure(count: int, rounds: int) -> list[tuple[float, float]]:
-    token = mint_token(JWT_SECRET, "bench-user", [Role.USER], timedelta(hours=1))
+    token = mint_token(_SECRET, "bench-user", [Role.USER], timedelta(hours=1))
     async with (
         running_services() as (settings, _),
         fresh_installation(settings, "batches") as own,
         running(WORKER, own),
-        running(WEB, own) as web,
+        running(WEB, own.model_copy(update={"jwt_secret": SecretStr(_SECRET)})) as web,
         open_pools(own, application="bench") as pools,
         aiohttp.ClientSession(f"http://127.0.0.1:{web.port}", headers={"Authorization": f"Bearer {token}"}) as session,
     ):

@@ -21,9 +21,6 @@ _SESSION_SECONDS = 60
 
 _END_SECONDS = 30.0
 
-JWT_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it opens nothing
-"""What an API under measurement believes."""
-
 
 @dataclass(frozen=True, slots=True)
 class Contender:
@@ -114,7 +111,6 @@ def _environment(settings: Settings, port: int) -> dict[str, str]:
         "DATA_DIR": settings.data_dir,
         "WORKER_PORT": port,
         "HTTP_PORT": port,
-        "JWT_SECRET": JWT_SECRET,
         "HTTP_HOST": "127.0.0.1",
         "SESSION_TIMEOUT": _SESSION_SECONDS,
         "BATCH_SIZE": settings.batch_size,

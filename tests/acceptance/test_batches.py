@@ -48,9 +48,13 @@ async def fail(web: Web, *ids: str, user: str) -> None:
     """Create, start and fail assessments, one after the other."""
     for key in ids:
         await create(web, key, user=user)
-        await web.ask("POST", f"/assessments/{key}/start", user=user)
-        answer = await web.ask("POST", f"/assessments/{key}/fail", {"error": "x"}, user=user)
-        assert answer.status == 200
+        await fail_again(web, key, user=user)
+
+
+async def fail_again(web: Web, key: str, *, user: str) -> None:
+    """Start and fail a pending assessment."""
+    await web.ask("POST", f"/assessments/{key}/start", user=user)
+    assert (await web.ask("POST", f"/assessments/{key}/fail", {"error": "x"}, user=user)).status == 200
 
 
 async def count_commands(settings: Settings) -> int:
@@ -181,6 +185,28 @@ async def test_progress_is_told_item_by_item(web: Web) -> None:
     assert (await web.ask("GET", "/assessments/p-1?minVersion=4")).body["message"] == "ten"
 
 
+async def forget_answers(shared: Running) -> None:
+    """Leave what a crash leaves after the commands were sent and before the answer was kept."""
+    async with shared.installation.database() as database:
+        await database.execute("UPDATE batch_requests SET answer = NULL")
+
+
+async def test_a_repeat_after_a_crash_in_the_middle_does_the_same_and_answers_the_same(
+    web: Web, shared: Running
+) -> None:
+    body = [REQUEST, {"options": {}}, REQUEST | {"assessmentId": "c-1"}, REQUEST | {"assessmentId": "c-1"}]
+    created = await web.ask("POST", "/assessments/batch", body, Idempotency_Key="c")
+    await fail(web, "c-failed", user="carl")
+    retried = await web.ask("POST", RETRY, {"maxRetries": 5}, user="carl", Idempotency_Key="c")
+    await fail_again(web, "c-failed", user="carl")
+    await forget_answers(shared)
+
+    assert (await web.ask("POST", "/assessments/batch", body, Idempotency_Key="c")).body == created.body
+    assert (await web.ask("POST", RETRY, {"maxRetries": 5}, user="carl", Idempotency_Key="c")).body == retried.body
+    assert retried.body == {"assessmentIds": ["c-failed"]}
+    assert (await web.ask("GET", "/assessments/c-failed", user="carl")).body["state"] == "failed"
+
+
 async def test_retry_takes_failed_ones_of_the_caller_once(web: Web) -> None:
     await fail(web, "r-1", "r-2", user="rita")
     await fail(web, "r-foreign", user="bob")
@@ -188,8 +214,7 @@ async def test_retry_takes_failed_ones_of_the_caller_once(web: Web) -> None:
     first = await web.ask("POST", RETRY, {"maxRetries": 1}, user="rita", Idempotency_Key="r")
     assert (nobody.body, first.body) == ({"assessmentIds": []}, {"assessmentIds": ["r-1", "r-2"]})
 
-    await web.ask("POST", "/assessments/r-2/start", user="rita")
-    await web.ask("POST", "/assessments/r-2/fail", {"error": "again"}, user="rita")
+    await fail_again(web, "r-2", user="rita")
     again = await web.ask("POST", RETRY, {"maxRetries": 1}, user="rita", Idempotency_Key="r")
     exhausted = await web.ask("POST", RETRY, {"maxRetries": 1}, user="rita")
     both = await asyncio.gather(*(web.ask("POST", RETRY, {"maxRetries": 2}, user="rita") for _ in range(4)))

@@ -16,9 +16,12 @@ from ..settings import Settings, SettingsError
 from ..store.cache import SharedCache, open_redis
 from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
+from ..store.replicas import open_replicas
+from ..store.routing import ReadRouter
 from .auth import AUTHENTICATOR, Authenticator
 from .commands import COMMANDS, Commands
 from .errors import MIDDLEWARES
+from .freshness import READS
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
 from .lists import LISTS, get_history, get_list, get_search, get_stats
@@ -111,7 +114,11 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         pools = await stack.enter_async_context(open_pools(settings, application="assessmentstore web"))
         redis = await stack.enter_async_context(open_redis(settings))
         cache = SharedCache(redis, settings.topic_prefix)
-        reader = StateReader(pools.read, cache)
+        replicas = await stack.enter_async_context(
+            open_replicas(settings, pools.read, application="assessmentstore web")
+        )
+        router = ReadRouter(pools.read, settings.commands_topic, replicas)
+        reader = StateReader(router, cache)
         publisher = Publisher(settings)
         # Outcomes are read on the other pool: a rush of reads must not keep commands from their answers.
         commands = Commands(publisher, OutcomeReader(pools.write), timeout=settings.command_timeout)
@@ -119,11 +126,13 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         kafka = KafkaProbe(settings)
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
-        app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka))
+        app[READS] = router
+        app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka, replicas))
         app[LISTS] = pools.read
         app[_METRICS] = Metrics(pools)
         notifications = Notifications(cache, commands, waiters)
-        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll):
+        watches = (replicas.watch,) if settings.replica_urls else ()
+        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, *watches):
             await stack.enter_async_context(_background(work))
         yield
 

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from ..models.envelope import MAX_COMMAND_BYTES, STRUCTURED
 from ..models.errors import UnavailableError
+from ..models.positions import Positions
 from ..settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ class Publisher:
         self._connected = asyncio.Event()
         self._broken = asyncio.Event()
 
-    async def send(self, assessment_id: str, value: bytes) -> None:
-        """Put a command on the topic; it stands there when this returns.
+    async def send(self, assessment_id: str, value: bytes) -> Positions:
+        """Put a command on the topic; it stands there when this returns, and where is what it returns.
 
         Raises:
             NotSentError: Kafka is away.
@@ -55,13 +56,17 @@ class Publisher:
         """
         producer = await self._usable()
         try:
-            await producer.send_and_wait(self._topic, value, assessment_id.encode(), headers=_HEADERS)
+            sent = await producer.send_and_wait(self._topic, value, assessment_id.encode(), headers=_HEADERS)
         except KafkaTimeoutError as error:
             raise NotSentError(f"Kafka takes no more commands for now: {error!r}") from error
         except KafkaError as error:
             # An idempotent producer that gave up on a batch has a gap in its sequence, which Kafka never forgives.
             self._broken.set()
             raise UnavailableError(f"Kafka did not confirm the command: {error!r}") from error
+        if sent.offset < 0:
+            # So Kafka answers a repetition that it no longer remembers; a token made of it would promise nothing.
+            raise UnavailableError("Kafka has the command, but does not say where")
+        return Positions.after(sent.partition, sent.offset)
 
     async def run(self) -> None:
         """Keep a producer connected, until cancelled."""

@@ -16,6 +16,7 @@ from assessmentstore.settings import Settings
 from assessmentstore.store.cache import MemoryCache, SharedCache, open_redis
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import StateReader
+from assessmentstore.store.routing import ReadRouter
 from assessmentstore.store.table import StateTable
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -125,7 +126,7 @@ async def test_reads_go_to_postgres_while_redis_is_away(settings: Settings) -> N
             "INSERT INTO assessment_states (assessment_id, state, request_data) VALUES ('a1', 'pending', '{}')"
         )
 
-        found = await StateReader(pools.read, SharedCache(client, "")).get("a1")
+        found = await StateReader(ReadRouter(pools.read, ""), SharedCache(client, "")).get("a1")
 
     assert found is not None
     assert found.assessment_id == "a1"
@@ -138,7 +139,7 @@ async def test_a_cached_version_that_is_too_old_is_read_from_postgres(settings: 
             " VALUES ('a1', 'pending', 4, '{}')"
         )
         await cache.bulk_set([state(version=3)])
-        reader = StateReader(pools.read, cache)
+        reader = StateReader(ReadRouter(pools.read, settings.commands_topic), cache)
 
         cached, fresh = await reader.get("a1"), await reader.get("a1", min_version=4)
 

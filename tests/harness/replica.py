@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,9 +34,23 @@ class Replica:
         self.port = free_ports(1, among=_PORTS)[0]
         self._process: Process | None = None
 
-    async def copy(self) -> None:
+    async def heal(self) -> None:
+        """Make it a replica that follows, whatever a test did to it."""
+        if self._process is not None:
+            self.thaw()
+            if not self._process.alive:
+                await self.start()
+            if await self.execute("SELECT pg_is_in_recovery()"):
+                await self.resume()
+                return
+            await self.kill()
+        await self._copy()
+        await self.start()
+
+    async def _copy(self) -> None:
         """Take a base backup of the server, which makes a replica of it when it starts."""
         data = self._folder / "data"
+        shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o700)
         self._program.user.give(data)
         options = ["-D", str(data), "-d", self._primary, "-R", "-X", "stream", "-c", "fast"]
@@ -50,7 +65,7 @@ class Replica:
         self._process = spawn(command, folder=self._folder, log=self._folder / "log")
 
         async def answers() -> bool:
-            return bool(await self._execute("SELECT pg_is_in_recovery()"))
+            return bool(await self.execute("SELECT TRUE"))
 
         await eventually(answers, "a replica that answers", tolerate=(asyncpg.PostgresError, OSError))
 
@@ -62,20 +77,20 @@ class Replica:
 
     async def pause(self) -> None:
         """Stop the replay: the copy stays as it is, and answers."""
-        await self._execute("SELECT pg_wal_replay_pause()")
+        await self.execute("SELECT pg_wal_replay_pause()")
 
         async def paused() -> bool:
-            return bool(await self._execute("SELECT pg_get_wal_replay_pause_state()") == "paused")
+            return bool(await self.execute("SELECT pg_get_wal_replay_pause_state()") == "paused")
 
         await eventually(paused, "the replay to be paused")
 
     async def resume(self) -> None:
         """Let the replay go on."""
-        await self._execute("SELECT pg_wal_replay_resume()")
+        await self.execute("SELECT pg_wal_replay_resume()")
 
     async def promote(self) -> None:
         """Make it a server of its own."""
-        await self._execute("SELECT pg_promote()")
+        await self.execute("SELECT pg_promote()")
 
     def freeze(self) -> None:
         """Let it hang: connections stand, and nothing is answered."""
@@ -91,7 +106,8 @@ class Replica:
             self.thaw()
             await self._process.stop(signal.SIGQUIT, patience=10)
 
-    async def _execute(self, statement: str) -> object:
+    async def execute(self, statement: str) -> object:
+        """Run a statement, and return the first value that it answers."""
         connection = await asyncpg.connect(self.url(self._primary), timeout=10)
         try:
             return await connection.fetchval(statement)
@@ -108,20 +124,25 @@ class Replica:
             process.send_signal(number)
 
 
-@asynccontextmanager
-async def running_replica(database_url: str) -> AsyncIterator[Replica]:
-    """A replica of the server that has this database; where none can be made, the test is skipped."""
+def find_program() -> Postgres:
+    """The Postgres to make a replica with; where there is none, the test is skipped."""
     try:
-        program = await Postgres.find()
+        program = asyncio.run(Postgres.find())
     except MissingError as error:
         pytest.skip(f"no replica without {error}")
     if not (program.bin / "pg_basebackup").exists():
         pytest.skip(f"no replica without {program.bin / 'pg_basebackup'}")
+    return program
+
+
+@contextmanager
+def running_replica(database_url: str) -> Iterator[Replica]:
+    """A replica of the server that has this database; where none can be made, the test is skipped."""
+    program = find_program()
     with tempfile.TemporaryDirectory(prefix="assessmentstore-replica-", ignore_cleanup_errors=True) as folder:
         replica = Replica(program, Path(folder), urlunsplit(urlsplit(database_url)._replace(path="/postgres")))
         try:
-            await replica.copy()
-            await replica.start()
+            asyncio.run(replica.heal())
             yield replica
         finally:
-            await asyncio.shield(replica.kill())
+            asyncio.run(replica.kill())

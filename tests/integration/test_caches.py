@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
+from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
 from assessmentstore.store.cache import MemoryCache, SharedCache, open_redis
 from assessmentstore.store.postgres import open_pools
@@ -88,6 +89,17 @@ async def test_positions_of_partitions_are_apart(cache: SharedCache) -> None:
     await cache.reflect(0, start=0, end=5, states={})
 
     assert await cache.reflect(1, start=0, end=2, states={}) == 2
+
+
+async def test_redis_answers_a_reader_only_where_it_reflects_enough(cache: SharedCache) -> None:
+    await cache.reflect(0, start=0, end=5, states=reflected(state()))
+    await cache.reflect(1, start=0, end=2, states={})
+
+    assert await cache.get("a1", Positions({0: 5, 1: 1})) == state()
+    assert await cache.get("a1", Positions({})) == state()
+    assert await cache.get("a1", Positions({0: 6})) is None
+    assert await cache.get("a1", Positions({0: 5, 1: 3})) is None
+    assert await cache.get("a1", Positions({0: 5, 2: 1})) is None
 
 
 async def test_messages_reach_whoever_listens(cache: SharedCache) -> None:

@@ -27,7 +27,7 @@ ENV_PREFIX = "ASSESSMENTSTORE_"
 
 _TOPIC_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
 # A URL may name several hosts with commas between, so that a comma alone does not end it.
-_BETWEEN_URLS = re.compile(r",\s*(?=postgres(?:ql)?://)")
+_BETWEEN_URLS = re.compile(r",\s*(?=\w+://)")
 _BOOTSTRAP_SERVER = re.compile(r"[^\s,:]+:\d{1,5}")
 
 

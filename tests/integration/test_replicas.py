@@ -285,7 +285,7 @@ async def test_a_state_comes_from_the_first_layer_that_is_fresh_enough(settings:
 
         async def version(positions: Positions | None = None, *, min_version: int = 0) -> int | None:
             state = await reader.get("a1", min_version=min_version, positions=positions)
-            return state and state.version
+            return None if state is None else state.version
 
         await reads.until(True)
         await replica.pause()

@@ -17,7 +17,7 @@ from tests.harness.installation import (
     database_name,
     drop_database,
 )
-from tests.harness.replica import Replica, running_replica
+from tests.harness.replica import Replica, open_replica
 from tests.harness.worker import Cluster
 
 from assessmentstore.services import down, up
@@ -75,8 +75,10 @@ def settings(installation: Installation) -> Settings:
 @pytest.fixture(scope="module")
 def streaming_replica(services: Settings) -> Iterator[Replica]:
     """A replica of the whole Postgres, for the tests of one module."""
-    with running_replica(services.database_url) as running:
-        yield running
+    with asyncio.Runner() as runner:
+        opened = open_replica(services.database_url)
+        yield runner.run(opened.__aenter__())
+        runner.run(opened.__aexit__(None, None, None))
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -124,25 +123,19 @@ class Replica:
             process.send_signal(number)
 
 
-def find_program() -> Postgres:
-    """The Postgres to make a replica with; where there is none, the test is skipped."""
+@asynccontextmanager
+async def open_replica(database_url: str) -> AsyncIterator[Replica]:
+    """A replica of the server that has this database; where none can be made, the test is skipped."""
     try:
-        program = asyncio.run(Postgres.find())
+        program = await Postgres.find()
     except MissingError as error:
         pytest.skip(f"no replica without {error}")
     if not (program.bin / "pg_basebackup").exists():
         pytest.skip(f"no replica without {program.bin / 'pg_basebackup'}")
-    return program
-
-
-@contextmanager
-def running_replica(database_url: str) -> Iterator[Replica]:
-    """A replica of the server that has this database; where none can be made, the test is skipped."""
-    program = find_program()
     with tempfile.TemporaryDirectory(prefix="assessmentstore-replica-", ignore_cleanup_errors=True) as folder:
         replica = Replica(program, Path(folder), urlunsplit(urlsplit(database_url)._replace(path="/postgres")))
         try:
-            asyncio.run(replica.heal())
+            await replica.heal()
             yield replica
         finally:
-            asyncio.run(replica.kill())
+            await replica.kill()

@@ -165,7 +165,8 @@ async def test_reads_go_on_when_a_replica_is_lost(settings: Settings, replica: R
         await reads.until(True)
         await reads.until_seen(1)
         if end == "kill":
-            await replica.kill()
+            with pytest.raises(UnavailableError, match="in the middle"):
+                await _read_while(reads.router, replica.kill())
         else:
             replica.freeze()
 
@@ -331,6 +332,12 @@ async def test_a_promoted_replica_a_foreign_one_and_the_primary_itself_are_refus
         token = await reads.apply(2)
         assert await reads.offset() == (2, True)
         assert await reads.offset(token) == (2, True)
+
+
+async def _read_while(router: ReadRouter, something: Awaitable[None]) -> None:
+    async with router.connection() as connection:
+        await something
+        await connection.fetchval("SELECT 1")
 
 
 async def _timed(call: Callable[[], Awaitable[Any]]) -> float:

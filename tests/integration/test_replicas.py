@@ -22,7 +22,7 @@ from assessmentstore.settings import Settings
 from assessmentstore.store import replicas as replicas_module
 from assessmentstore.store import routing
 from assessmentstore.store.cache import SharedCache, open_redis
-from assessmentstore.store.postgres import Connection, open_pool, open_pools
+from assessmentstore.store.postgres import Connection, open_pools, open_read_pool
 from assessmentstore.store.reads import StateReader
 from assessmentstore.store.replicas import Replicas, open_replicas
 from assessmentstore.store.routing import ReadRouter
@@ -192,7 +192,7 @@ async def test_reads_outlast_the_primary(settings: Settings, replica: Replica, m
         await reads.until(True)
         await reads.until_seen(1)
         away = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/none"})
-        async with open_pool(away, away.database_url, "test") as nobody:
+        async with open_read_pool(away, away.database_url, "test") as nobody:
             reads.router.primary = nobody
             reads.replicas._primary = nobody
             started = time.monotonic()

@@ -74,15 +74,29 @@ Surface = Callable[[Ask, dict[str, str]], Awaitable[int | None]]
 """Read an assessment in one way, with these headers: the version that it shows, 0 for none, nothing for a 503."""
 
 
-async def _get(ask: Ask, headers: dict[str, str]) -> int | None:
-    status, body, _ = await ask("GET", f"/{ask.assessment_id}", **headers)
-    if status == 503:
-        return None
-    return int(body["version"]) if status == 200 else 0
+def _shown(path: str, version: Callable[[Any], int]) -> Surface:
+    """A way to read: the path, with {id} in it, and where the answer tells the version."""
+
+    async def surface(ask: Ask, headers: dict[str, str]) -> int | None:
+        status, body, _ = await ask("GET", path.format(id=ask.assessment_id), **headers)
+        if status == 503:
+            return None
+        return version(body) if status == 200 else 0
+
+    return surface
 
 
-SURFACES: dict[str, Surface] = {"get": _get}
-"""The ways to read that are judged; another one is a function and a line here."""
+def _in_page(body: Any) -> int:
+    return max((int(item["version"]) for item in body["assessments"]), default=0)
+
+
+SURFACES: dict[str, Surface] = {
+    "get": _shown("/{id}", lambda body: int(body["version"])),
+    "list": _shown("?serverName={id}", _in_page),
+    "search": _shown("/search?q={id}", _in_page),
+    "history": _shown("/{id}/history", lambda body: len(body["history"])),
+}
+"""The ways to read that are judged; another one is a line here."""
 
 
 @dataclass(slots=True)
@@ -103,6 +117,7 @@ class Run:
     session: aiohttp.ClientSession
     webs: list[Web]
     left: int
+    surfaces: list[str]
     tallies: dict[tuple[str, bool], Tally] = field(default_factory=dict)
     commands: Counter[str] = field(default_factory=Counter)
 
@@ -113,7 +128,7 @@ class Run:
     async def life(self, assessment_id: str) -> None:
         """One writer: command after command on an assessment of its own, two reads after each."""
         version = 0
-        request = _REQUEST | {"assessmentId": assessment_id}
+        request = _REQUEST | {"assessmentId": assessment_id, "serverName": assessment_id}
         for path, body in (("", request), (f"/{assessment_id}/start", None)):
             version += 1
             await self._command(assessment_id, path, body)
@@ -124,7 +139,7 @@ class Run:
             token = await self._command(
                 assessment_id, f"/{assessment_id}/progress", {"progress": version % 101}, **prefer
             )
-            name = random.choice(list(SURFACES))
+            name = random.choice(self.surfaces)
             await asyncio.gather(
                 self._read(name, assessment_id, version, {TOKEN_HEADER: token}),
                 self._read(name, assessment_id, version, {}),
@@ -223,9 +238,9 @@ async def _run(arguments: argparse.Namespace) -> tuple[Run, Counter[str], int]:
                 cluster.start()
             await cluster.until_owned_by(*cluster.workers)
             async with running_web(shared) as one, running_web(without_redis) as two, _session(one) as session:
-                run = Run(session, [one, two], arguments.n)
+                run = Run(session, [one, two], arguments.n, arguments.only)
                 async with _beside(_stutter(replica), _kill(cluster, arguments.kill_every), _progress(run)):
-                    await asyncio.gather(*(run.life(f"a-{number}") for number in range(arguments.writers)))
+                    await asyncio.gather(*(run.life(f"a{number:04}") for number in range(arguments.writers)))
                 return run, await run.sources(), len(cluster.workers) - 2
         finally:
             cluster.destroy()
@@ -265,6 +280,7 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=20_000, help="commands, each with two reads (default: %(default)s)")
     parser.add_argument("--writers", type=int, default=16, help="at once (default: %(default)s)")
     parser.add_argument("--kill-every", type=float, default=10, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--only", choices=list(SURFACES), nargs="+", default=list(SURFACES), help="leave others out")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random (default: %(default)s)")
     arguments = parser.parse_args()
     random.seed(arguments.seed)

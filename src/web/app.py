@@ -24,7 +24,7 @@ from .errors import MIDDLEWARES
 from .freshness import READS
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
-from .lists import LISTS, get_history, get_list, get_search, get_stats
+from .lists import get_history, get_list, get_search, get_stats
 from .notifications import Notifications
 from .publisher import Publisher
 from .reads import SOURCE, STATE_PATH, get_state, get_status
@@ -128,7 +128,6 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
         app[READS] = router
         app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka, replicas))
-        app[LISTS] = pools.read
         app[_METRICS] = Metrics(pools)
         notifications = Notifications(cache, commands, waiters)
         watches = (replicas.watch,) if settings.replica_urls else ()

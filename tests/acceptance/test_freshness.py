@@ -66,6 +66,9 @@ async def test_every_answer_to_a_command_says_where_it_stands(web: Web, cluster:
     assert [(answer.status, answer.body["error"]["code"]) for answer in (junk, nothing)] == [
         (400, "VALIDATION_ERROR")
     ] * 2
+    for surface in ("?limit=1", "/search?q=a", "/stats", "/a-1/history"):
+        assert (await web.ask("GET", f"/assessments{surface}", Consistency_Token=both)).status == 200
+        assert (await web.ask("GET", f"/assessments{surface}", Consistency_Token="x")).status == 400
     web.port = cluster.workers[0].port
     assert (await web.ask("GET", path, Consistency_Token=both)).body["state"] == "cancelled"
     started_asking = time.monotonic()
@@ -86,7 +89,8 @@ async def test_a_token_is_kept_on_every_web_while_the_replica_stands_still(
         for one in (web, other):
             await eventually(partial(_replicas_are, one, healthy=True), "the replica to be in use")
         ids = [f"a-{number}" for number in range(8)]
-        await asyncio.gather(*(web.ask("POST", "/assessments", REQUEST | {"assessmentId": key}) for key in ids))
+        requests = [REQUEST | {"assessmentId": key, "serverName": key} for key in ids]
+        await asyncio.gather(*(web.ask("POST", "/assessments", request) for request in requests))
         await eventually(lambda: _reads(web, "replica"), "a read from the replica")
         await replica.pause()
 
@@ -95,12 +99,14 @@ async def test_a_token_is_kept_on_every_web_while_the_replica_stands_still(
             stale = [0, 0]
             for name, body in [("start", None), *(("progress", {"progress": step}) for step in range(4))]:
                 answer = await web.ask("POST", f"/assessments/{key}/{name}", body)
+                version, token = answer.body["version"], answer.headers["Consistency-Token"]
                 without = await reader.ask("GET", f"/assessments/{key}")
-                fresh = await reader.ask(
-                    "GET", f"/assessments/{key}", Consistency_Token=answer.headers["Consistency-Token"]
-                )
-                stale[0] += fresh.body["version"] < answer.body["version"]
-                stale[1] += without.body["version"] < answer.body["version"]
+                fresh = await reader.ask("GET", f"/assessments/{key}", Consistency_Token=token)
+                listed = await reader.ask("GET", f"/assessments?serverName={key}", Consistency_Token=token)
+                history = await reader.ask("GET", f"/assessments/{key}/history", Consistency_Token=token)
+                shown = [fresh.body["version"], listed.body["assessments"][0]["version"], len(history.body["history"])]
+                stale[0] += sum(seen < version for seen in shown)
+                stale[1] += without.body["version"] < version
             return stale[0], stale[1]
 
         found = await asyncio.gather(*(follow(key, (web, other)[number % 2]) for number, key in enumerate(ids)))

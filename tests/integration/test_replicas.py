@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from prometheus_client import REGISTRY
-from tests.harness.replica import Replica
+from tests.harness.replica import Replica, open_replica
 from tests.harness.waiting import eventually
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
@@ -313,6 +313,27 @@ async def test_a_state_comes_from_the_first_layer_that_is_fresh_enough(settings:
         assert await version(second) == 5, "Redis is asked first, and is fresh enough"
         third = await reads.apply(3)
         assert await version(third) == 2, "Redis does not reflect the third command yet"
+
+
+async def test_of_several_replicas_one_that_is_fresh_enough_answers(settings: Settings, replica: Replica) -> None:
+    async with open_replica(settings.database_url) as other:
+        urls = [each.url(settings.database_url) for each in (replica, other)]
+        async with reading(settings, *urls) as reads:
+            await reads.apply(1)
+            await reads.until(True, True)
+            await reads.until_seen(1)
+            await replica.pause()
+            token = await reads.apply(2)
+
+            async def seen() -> bool:
+                return {await reads.offset() for _ in urls} == {(1, False), (2, False)}
+
+            await eventually(seen, "each replica to take its turn")
+
+            assert {await reads.offset(token) for _ in range(4)} == {(2, False)}
+            await other.kill()
+            assert [await reads.offset(token) for _ in range(2)] == [(2, True)] * 2
+            assert await reads.offset() == (1, False)
 
 
 async def test_a_promoted_replica_a_foreign_one_and_the_primary_itself_are_refused(

@@ -26,6 +26,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ENV_PREFIX = "ASSESSMENTSTORE_"
 
 _TOPIC_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
+# A URL may name several hosts with commas between, so that a comma alone does not end it.
+_BETWEEN_URLS = re.compile(r",\s*(?=\w+://)")
 _BOOTSTRAP_SERVER = re.compile(r"[^\s,:]+:\d{1,5}")
 
 
@@ -49,6 +51,17 @@ def _url(kind: type[Any]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _replica_urls(value: str) -> str:
+    adapter: TypeAdapter[Any] = TypeAdapter(PostgresDsn)
+    for url in _split_urls(value):
+        adapter.validate_python(url)
+    return value
+
+
+def _split_urls(value: str) -> tuple[str, ...]:
+    return tuple(url.strip() for url in _BETWEEN_URLS.split(value)) if value.strip() else ()
 
 
 def _also_without_prefix(name: str) -> Any:
@@ -76,6 +89,8 @@ class Settings(BaseSettings):
         "postgresql://localhost:5432/assessmentstore"
     )
     """The Postgres database that holds the truth; TLS settings of the URL are passed through."""
+    database_replica_urls: Annotated[str, AfterValidator(_replica_urls)] = ""
+    """Streaming replicas of that database, with commas between: where the HTTP API may read."""
     redis_url: Annotated[str, _url(RedisDsn), Field(validation_alias=_also_without_prefix("REDIS_URL"))] = (
         "redis://localhost:6379/0"
     )
@@ -132,6 +147,11 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             yield name, without_password(value) if isinstance(value, str) else value
+
+    @property
+    def replica_urls(self) -> tuple[str, ...]:
+        """The URL of each replica."""
+        return _split_urls(self.database_replica_urls)
 
     @property
     def app_id(self) -> str:

@@ -62,6 +62,13 @@ VERSION_CONFLICTS = Counter(
 RESUMED = Counter("assessmentstore_resumed_offsets", "Offsets whose events a takeover published from the audit trail")
 RETRIES = Counter("assessmentstore_batch_retries", "Batches tried again, by the service that was away", ["service"])
 CACHE_READS = Counter("assessmentstore_cache_reads", "Reads by cache layer and outcome", ["layer", "outcome"])
+READS = Counter("assessmentstore_reads", "Reads by who answered: memory, redis, replica, primary", ["source"])
+READ_FALLBACKS = Counter(
+    "assessmentstore_read_fallbacks", "Reads that went on from a replica, by why: behind, miss, failed", ["reason"]
+)
+REPLICA_LAG = Gauge(
+    "assessmentstore_replica_lag_seconds", "How old a replica's state may be, by its place in the setting", ["replica"]
+)
 POOL_CONNECTIONS = Gauge("assessmentstore_pool_connections", "Postgres connections by pool and use", ["pool", "use"])
 HTTP_REQUESTS = Counter("assessmentstore_http_requests", "HTTP requests by route and status", ["route", "status"])
 HTTP_TIME = Histogram("assessmentstore_http_request_seconds", "Time to answer an HTTP request", ["route"])

@@ -17,6 +17,7 @@ from tests.harness.installation import (
     database_name,
     drop_database,
 )
+from tests.harness.replica import Replica, open_replica
 from tests.harness.worker import Cluster
 
 from assessmentstore.services import down, up
@@ -69,6 +70,22 @@ async def installation(
 def settings(installation: Installation) -> Settings:
     """The settings of the test's own installation."""
     return installation.settings
+
+
+@pytest.fixture(scope="module")
+def streaming_replica(services: Settings) -> Iterator[Replica]:
+    """A replica of the whole Postgres, for the tests of one module."""
+    with asyncio.Runner() as runner:
+        opened = open_replica(services.database_url)
+        yield runner.run(opened.__aenter__())
+        runner.run(opened.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def replica(streaming_replica: Replica) -> Replica:
+    """The module's replica, following."""
+    await streaming_replica.heal()
+    return streaming_replica
 
 
 @pytest.fixture

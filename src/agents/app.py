@@ -15,11 +15,13 @@ import structlog
 from aiohttp import web
 
 from ..models.assessment import AssessmentRecord
+from ..models.positions import Positions
 from ..settings import Settings
 from ..store.batch import BatchStore
 from ..store.cache import SharedCache, open_redis
 from ..store.postgres import Pools, open_pools
 from ..store.reads import StateReader, StateSource
+from ..store.routing import ReadRouter
 from ..store.table import StateTable
 from .batches import BatchConsumer, BatchTransport
 from .commands import PartitionProcessor
@@ -79,17 +81,24 @@ class WorkerStates:
         self._lanes = lanes
         self._others = others
 
-    async def get(self, assessment_id: str, *, min_version: int = 0) -> AssessmentRecord | None:
-        """One assessment, from the table of a partition that this worker owns where it is there.
+    async def get(
+        self, assessment_id: str, *, min_version: int = 0, positions: Positions | None = None
+    ) -> AssessmentRecord | None:
+        """One assessment, from the table of a partition that this worker owns where it is there and fresh enough.
 
         Raises:
+            StaleError: nobody has applied as much as `positions` name, not even after a moment.
             UnavailableError: it is in no table, and neither Redis nor Postgres answers.
         """
-        for partition, lane in self._lanes.current.items():
-            state = self._tables.open(partition).get(assessment_id) if lane.flowing else None
-            if state is not None and state.version >= min_version:
-                return state
-        return await self._others.get(assessment_id, min_version=min_version)
+        own = {
+            partition: self._tables.open(partition) for partition, lane in self._lanes.current.items() if lane.flowing
+        }
+        if positions is None or positions.reached_by({key: table.position or 0 for key, table in own.items()}):
+            for table in own.values():
+                state = table.get(assessment_id)
+                if state is not None and state.version >= min_version:
+                    return state
+        return await self._others.get(assessment_id, min_version=min_version, positions=positions)
 
 
 class CommandsApp(faust.App):
@@ -127,7 +136,9 @@ class CommandsApp(faust.App):
         self._resources.callback(tables.close)
         await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))
         self.lanes = Lanes(self._processors(tables), self._end_on_bug)
-        self.states = WorkerStates(tables, self.lanes, StateReader(self.pools.read, self.shared_cache))
+        # A worker reads little that it does not own: replicas are for the API.
+        router = ReadRouter(self.pools.read, self.settings.commands_topic)
+        self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache))
 
     def on_webserver_init(self, web_server: Any) -> None:
         """Add the worker's own routes."""

@@ -4,10 +4,12 @@ AssessmentStoreError
 ├── RejectedError       a command or request was refused; carries the Rejection
 ├── NotACommandError    bytes that are not a command: they go to the dead letters
 └── UnavailableError    Postgres, Kafka or Redis is away: the same call may work later
+    └── StaleError      Postgres answers, but has not applied what the caller wants to see
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 
 from .assessment import AssessmentState
 from .base import JsonObject
+from .positions import TOKEN_HEADER
 
 _MOST_ERRORS_TOLD = 20
 
@@ -145,3 +148,12 @@ class UnavailableError(AssessmentStoreError):
     def service(self) -> str:
         """The name of the service, in lower case."""
         return str(self).split(" ", 1)[0].lower()
+
+
+class StaleError(UnavailableError):
+    """Postgres has not applied every command that the caller wants to see."""
+
+    def __init__(self, lag: Mapping[int, int]) -> None:
+        """Tell how far behind it is: the commands of each partition that are not applied."""
+        super().__init__(f"Postgres is {sum(lag.values())} commands behind the {TOKEN_HEADER}")
+        self.lag = lag

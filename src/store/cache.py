@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.errors import UnavailableError
+from ..models.positions import Positions
 from ..settings import Settings
 
 # How long a state that nobody changes stays in Redis (the reference's cache.ttl).
@@ -110,13 +111,23 @@ class SharedCache:
         self._prefix = prefix
         self._closed_until = 0.0
 
-    async def get(self, assessment_id: str) -> AssessmentRecord | None:
-        """One assessment, where Redis has it.
+    async def get(self, assessment_id: str, positions: Positions | None = None) -> AssessmentRecord | None:
+        """One assessment, where Redis has it and reflects every command below some positions.
 
         Raises:
             UnavailableError: Redis is away.
         """
-        return (await self.bulk_get([assessment_id])).get(assessment_id)
+        if positions is None or not positions.needed:
+            return (await self.bulk_get([assessment_id])).get(assessment_id)
+        partitions = list(positions.needed)
+        with self._breaker():
+            pipeline = self._redis.pipeline(transaction=False)
+            # First the positions, then the state: it is at least as fresh as they were.
+            pipeline.mget([self._position_key(partition) for partition in partitions])
+            pipeline.hget(self._key(assessment_id), "d")
+            reflected, value = await pipeline.execute()
+        applied = {partition: int(end) for partition, end in zip(partitions, reflected, strict=True) if end is not None}
+        return AssessmentRecord.from_json(value) if value is not None and positions.reached_by(applied) else None
 
     async def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
         """Those of several assessments that Redis has.
@@ -196,7 +207,7 @@ class SharedCache:
         """
         if created:
             states = {**{key: states[key] for key in created}, **states}
-        keys = [f"{self._prefix}position:{partition}", *map(self._key, states)]
+        keys = [self._position_key(partition), *map(self._key, states)]
         arguments = [item for state in states.values() for item in state]
         with self._breaker():
             pipeline = self._redis.pipeline(transaction=False)
@@ -213,7 +224,7 @@ class SharedCache:
             UnavailableError: Redis is away.
         """
         with self._breaker():
-            await self._redis.delete(f"{self._prefix}position:{partition}")
+            await self._redis.delete(self._position_key(partition))
 
     async def messages(self, *channels: str) -> AsyncIterator[Message]:
         """Listen on channels; an empty message on the first tells that the subscription stands.
@@ -244,6 +255,9 @@ class SharedCache:
 
     def _key(self, assessment_id: str) -> str:
         return f"{self._prefix}assessment:{assessment_id}"
+
+    def _position_key(self, partition: int) -> str:
+        return f"{self._prefix}position:{partition}"
 
     @contextmanager
     def _breaker(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -98,18 +98,27 @@ async def open_pools(settings: Settings, *, application: str) -> AsyncIterator[P
         SettingsError: DATABASE_URL cannot be understood.
     """
     async with (
-        _pool(settings, f"{application} write", **_WRITING) as write,
-        _pool(settings, f"{application} read", **_READING) as read,
+        _pool(settings, settings.database_url, f"{application} write", **_WRITING) as write,
+        open_read_pool(settings, settings.database_url, f"{application} read") as read,
     ):
         yield Pools(write, read)
 
 
+def open_read_pool(settings: Settings, url: str, application: str) -> AbstractAsyncContextManager[Pool]:
+    """A pool for reads, of the primary or of a replica.
+
+    Raises:
+        SettingsError: the URL cannot be understood.
+    """
+    return _pool(settings, url, application, **_READING)
+
+
 @asynccontextmanager
-async def _pool(settings: Settings, application: str, **planner: str) -> AsyncIterator[Pool]:
+async def _pool(settings: Settings, url: str, application: str, **planner: str) -> AsyncIterator[Pool]:
     """One lazily connecting pool."""
     try:
         pool = asyncpg.create_pool(
-            settings.database_url,
+            url,
             min_size=0,
             max_size=settings.database_pool_size,
             timeout=_CONNECT_SECONDS,
@@ -126,7 +135,8 @@ async def _pool(settings: Settings, application: str, **planner: str) -> AsyncIt
         )
         await pool
     except (ValueError, asyncpg.ClientConfigurationError) as error:
-        raise SettingsError(f"DATABASE_URL: {error}") from error
+        setting = "DATABASE_URL" if url == settings.database_url else "ASSESSMENTSTORE_DATABASE_REPLICA_URLS"
+        raise SettingsError(f"{setting}: {error}") from error
     try:
         yield pool
     finally:

@@ -1,53 +1,69 @@
-"""The read side: point reads through the layers, and the outcome of a command."""
+"""The read side: point reads through the layers, and the outcome of a command.
+
+How fresh a layer is, it has to tell itself. Memory keeps what never changes again. Redis is asked for its position
+together with the state; Postgres on the very connection that reads. A layer that cannot tell is passed over.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Protocol
 
-from ..models.assessment import AssessmentRecord
+from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.errors import Rejection, UnavailableError
 from ..models.events import event_from_json
 from ..models.machine import evolve
-from ..telemetry import CACHE_READS
+from ..models.positions import Positions
+from ..telemetry import CACHE_READS, READS
 from .cache import MemoryCache, SharedCache
-from .postgres import Pool, postgres_errors, record_from_row
+from .postgres import Connection, Pool, postgres_errors, record_from_row
 from .queries import QUERIES
+from .routing import ReadRouter
 from .rows import rejection_from_row
 
 
 class StateSource(Protocol):
     """Where a state can be had."""
 
-    async def get(self, assessment_id: str, *, min_version: int = 0) -> AssessmentRecord | None:
-        """The state, at `min_version` or later where the source can tell.
+    async def get(
+        self, assessment_id: str, *, min_version: int = 0, positions: Positions | None = None
+    ) -> AssessmentRecord | None:
+        """The state, at `min_version` or later where the source can tell, and never older than `positions`.
 
         Raises:
+            StaleError: nobody has applied that much yet.
             UnavailableError: nobody who knows it answers.
         """
 
 
 class StateReader:
-    """Memory, then Redis, then Postgres; what is found below fills what is above."""
+    """Memory, Redis, a replica, the primary; what is found below fills what is above."""
 
-    def __init__(self, pool: Pool, cache: SharedCache) -> None:
-        self._pool = pool
+    def __init__(self, router: ReadRouter, cache: SharedCache) -> None:
+        self._router = router
         self._cache = cache
         self._memory = MemoryCache()
 
-    async def get(self, assessment_id: str, *, min_version: int = 0) -> AssessmentRecord | None:
-        """One assessment; where a cache has an older version than `min_version`, Postgres is asked.
+    async def get(
+        self, assessment_id: str, *, min_version: int = 0, positions: Positions | None = None
+    ) -> AssessmentRecord | None:
+        """One assessment; where a layer has an older version than asked for, the next one is asked.
 
         Raises:
+            StaleError: nobody has applied that much, not even after a moment.
             UnavailableError: no cache has it, and Postgres is away.
         """
         state = self._memory.get(assessment_id)
         if state is not None:
             CACHE_READS.labels("memory", "hit").inc()
+            READS.labels("memory").inc()
             return state
-        state = await self._from_redis(assessment_id)
+        state = await self._from_redis(assessment_id, positions)
         if state is None or state.version < min_version:
-            state = await self._from_postgres(assessment_id)
+            state = await self._from_postgres(assessment_id, min_version, positions)
+        else:
+            READS.labels("redis").inc()
         if state is not None:
             self._memory.set(state)
         return state
@@ -62,35 +78,45 @@ class StateReader:
         self._memory.clear()
 
     async def final_states(self, assessment_ids: Collection[str]) -> list[AssessmentRecord]:
-        """Those of several assessments that have ended, from Postgres.
+        """Those of several assessments that have ended, from the primary: a replica would make waits last longer.
 
         Raises:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            rows = await self._pool.fetch(QUERIES["final_states"], list(assessment_ids))
+            rows = await self._router.primary.fetch(QUERIES["final_states"], list(assessment_ids))
         return [record_from_row(row) for row in rows]
 
-    async def _from_redis(self, assessment_id: str) -> AssessmentRecord | None:
+    async def _from_redis(self, assessment_id: str, positions: Positions | None) -> AssessmentRecord | None:
         try:
-            state = await self._cache.get(assessment_id)
+            state = await self._cache.get(assessment_id, positions)
         except UnavailableError:
             CACHE_READS.labels("redis", "unavailable").inc()
             return None
         CACHE_READS.labels("redis", "miss" if state is None else "hit").inc()
         return state
 
-    async def _from_postgres(self, assessment_id: str) -> AssessmentRecord | None:
-        with postgres_errors():
-            row = await self._pool.fetchrow(QUERIES["get_state"], assessment_id)
-        if row is None:
-            return None
-        state = record_from_row(row)
+    async def _from_postgres(
+        self, assessment_id: str, min_version: int, positions: Positions | None
+    ) -> AssessmentRecord | None:
+        state, from_primary = await self._router.read(
+            partial(_get_state, assessment_id),
+            positions,
+            enough=lambda found: found is not None and found.version >= min_version,
+        )
+        if state is None or not (from_primary or state.state in UNCHANGING_STATES):
+            # What a replica has may be old: a Redis that has just lost the newer version would keep it for minutes.
+            return state
         try:
             await self._cache.bulk_set([state])
         except UnavailableError:
             CACHE_READS.labels("redis", "unavailable").inc()
         return state
+
+
+async def _get_state(assessment_id: str, connection: Connection) -> AssessmentRecord | None:
+    row = await connection.fetchrow(QUERIES["get_state"], assessment_id)
+    return None if row is None else record_from_row(row)
 
 
 class OutcomeReader:

@@ -18,15 +18,18 @@ from ..store.cache import SharedCache, open_redis
 from ..store.maintenance import Maintenance
 from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
+from ..store.replicas import open_replicas
+from ..store.routing import ReadRouter
 from .auth import AUTHENTICATOR, Authenticator
 from .batches import BULK_READER, MEMORY, create_batch, progress_batch, retry_batch
 from .bodies import Memory
 from .bulk import BULK, BulkCommands
 from .commands import COMMANDS, Commands
 from .errors import MIDDLEWARES
+from .freshness import READS
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
-from .lists import LISTS, get_history, get_list, get_search, get_stats
+from .lists import get_history, get_list, get_search, get_stats
 from .maintenance import CLEANUP, Cleanup, cleanup
 from .notifications import Notifications
 from .once import ONCE, Once
@@ -123,7 +126,11 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         pools = await stack.enter_async_context(open_pools(settings, application="assessmentstore web"))
         redis = await stack.enter_async_context(open_redis(settings))
         cache = SharedCache(redis, settings.topic_prefix)
-        reader = StateReader(pools.read, cache)
+        replicas = await stack.enter_async_context(
+            open_replicas(settings, pools.read, application="assessmentstore web")
+        )
+        router = ReadRouter(pools.read, settings.commands_topic, replicas)
+        reader = StateReader(router, cache)
         publisher = Publisher(settings)
         # Outcomes are read on the other pool: a rush of reads must not keep commands from their answers.
         commands = Commands(publisher, OutcomeReader(pools.write), timeout=settings.command_timeout)
@@ -131,15 +138,16 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         kafka = KafkaProbe(settings)
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
-        app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka))
-        app[LISTS] = pools.read
+        app[READS] = router
+        app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka, replicas))
         app[_METRICS] = Metrics(pools)
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write))
         app[CLEANUP] = Cleanup(Maintenance(pools.write, settings.commands_topic), cache, reader)
         notifications = Notifications(cache, reader, commands, waiters)
-        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll):
+        watches = (replicas.watch,) if settings.replica_urls else ()
+        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, *watches):
             await stack.enter_async_context(_background(work))
         yield
 

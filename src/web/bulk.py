@@ -16,9 +16,11 @@ from typing import Protocol
 from aiohttp import web
 
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
+from ..models.positions import Positions
 from ..store.batches import Settled
 from ..store.replies import CommandKey
 from .commands import Commands, Replies
+from .freshness import promise
 from .outgoing import Outgoing
 from .patience import within
 
@@ -48,8 +50,8 @@ _CHUNK = 2000
 class BulkSender(Protocol):
     """Whoever puts many commands on Kafka."""
 
-    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> None:
-        """Return when Kafka has all of them.
+    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> Positions:
+        """Return when Kafka has all of them, and where.
 
         Raises:
             UnavailableError: Kafka may have any of them.
@@ -120,7 +122,8 @@ class BulkCommands:
 
     async def _send_all(self, commands: Sequence[Outgoing], sent: dict[str, bytes]) -> None:
         sent |= map(_key, commands)
-        await self._sender.send_all((command.header.assessment_id, command.value) for command in commands)
+        pairs = ((command.header.assessment_id, command.value) for command in commands)
+        promise(await self._sender.send_all(pairs))
 
     async def _settle(self, sent: Mapping[str, bytes], settled: dict[str, Settled], replies: Replies) -> None:
         """Look until every outcome is there."""

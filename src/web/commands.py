@@ -15,8 +15,10 @@ from aiohttp import web
 
 from ..models.commands import CommandHeader
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
+from ..models.positions import Positions
 from ..store.replies import CommandKey, Outcome, read_reply
 from ..telemetry import WAITERS
+from .freshness import promise
 from .outgoing import Outgoing
 from .patience import within
 from .publisher import NotSentError
@@ -41,8 +43,8 @@ class Applied:
 class Sender(Protocol):
     """Whoever puts a command on Kafka."""
 
-    async def send(self, assessment_id: str, value: bytes) -> None:
-        """Return when Kafka has it.
+    async def send(self, assessment_id: str, value: bytes) -> Positions:
+        """Return when Kafka has it, and where.
 
         Raises:
             NotSentError: Kafka does not have it.
@@ -137,7 +139,7 @@ class Commands:
         header = command.header
         try:
             async with asyncio.timeout_at(deadline):
-                await self._sender.send(header.assessment_id, command.value)
+                promise(await self._sender.send(header.assessment_id, command.value))
         except NotSentError as error:
             raise _unavailable(header, "Kafka does not answer: the command was not taken, send it again") from error
         except UnavailableError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from ..models.errors import ErrorCode, RejectedError, UnavailableError
+from ..models.errors import ErrorCode, RejectedError, StaleError, UnavailableError
 from ..telemetry import ERRORS
 from .headers import accepts_problem
 from .middleware import Handler, observe, route_pattern
@@ -116,6 +116,8 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
         found = _from_aiohttp(request, error)
     except RejectedError as error:
         found = _from_rejection(request, error)
+    except StaleError as error:
+        found = _from_staleness(request, error)
     except UnavailableError as error:
         logger.warning("A request could not be answered: %s", error, extra={"action": "service_unavailable"})
         words = "The service cannot answer for now: try again"
@@ -151,6 +153,13 @@ def _from_rejection(request: web.Request, error: RejectedError) -> Problem:
         assessment_id=error.assessment_id or request.match_info.get("id"),
         status=HTTPStatus.PRECONDITION_FAILED if preconditioned else None,
     )
+
+
+def _from_staleness(request: web.Request, error: StaleError) -> Problem:
+    words = f"{error}: try again, or read without it"
+    details = {"lag": {str(partition): count for partition, count in error.lag.items()}}
+    assessment_id = request.match_info.get("id")
+    return problem(ErrorCode.SERVICE_UNAVAILABLE, words, details=details, assessment_id=assessment_id)
 
 
 def _from_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:

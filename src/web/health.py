@@ -18,6 +18,7 @@ from ..store.cache import SharedCache
 from ..store.metrics import read_metrics
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
+from ..store.replicas import Replicas
 from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, POOL_CONNECTIONS, THROUGHPUT
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
@@ -68,7 +69,7 @@ class Health:
     async def ready(self, _request: web.Request) -> web.Response:
         """`GET /ready`: 200 or 503, whether requests can be served."""
         services = await self.services()
-        ready = all(service["status"] == "healthy" for name, service in services.items() if name not in _DISPENSABLE)
+        ready = all(_serves(service) for name, service in services.items() if name not in _DISPENSABLE)
         checks = {name: service["status"] for name, service in services.items()}
         return json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
@@ -101,15 +102,29 @@ def _overall(services: Mapping[str, Mapping[str, Any]]) -> str:
     return "healthy" if all(item["status"] == "healthy" for item in services.values()) else "degraded"
 
 
-def standard_checks(pool: Pool, cache: SharedCache, kafka: KafkaProbe) -> dict[str, Check]:
+def _serves(service: Mapping[str, Any]) -> bool:
+    """Whether a service does its work, be it slower than usual."""
+    return service["status"] == "healthy" or service.get("serves") is True
+
+
+def standard_checks(
+    pool: Pool, cache: SharedCache, kafka: KafkaProbe, replicas: Replicas | None = None
+) -> dict[str, Check]:
     """The checks of the three services."""
 
     async def database() -> dict[str, Any]:
         with postgres_errors():
             ((version, migrated),) = await pool.fetch(QUERIES["ping"])
-        details = {"version": version}
+        details: dict[str, Any] = {"version": version}
+        if told := replicas.health() if replicas else []:
+            details["replicas"] = told
+            out = sum(not replica["healthy"] for replica in told)
+            if out:
+                error = f"{out} of {len(told)} replicas are out of use: the primary answers in their place"
+                details |= {"status": "degraded", "error": error, "serves": True}
         if not migrated:
-            details |= {"status": "degraded", "error": "the schema is missing: run assessmentstore migrate"}
+            error = "the schema is missing: run assessmentstore migrate"
+            details |= {"status": "degraded", "error": error, "serves": False}
         return details
 
     return {"database": database, "cache": cache.ping, "queue": kafka.ping}

@@ -20,21 +20,21 @@ from ..models.base import JsonObject
 from ..models.errors import RejectedError, Rejection, UnavailableError
 from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
 from ..store.lists import list_page
-from ..store.postgres import Connection, Pool, postgres_errors
+from ..store.postgres import Connection
 from ..store.queries import QUERIES
 from ..store.searches import search
 from ..store.stats import statistics
 from .auth import Permission, User, authorize
+from .freshness import READS, consistency
 from .patience import within
 from .reads import json_response, visible
-
-LISTS = web.AppKey("lists", Pool)
 
 Q = TypeVar("Q", bound=BaseModel)
 T = TypeVar("T")
 
 # Every query goes by an index; what takes longer than this is a Postgres that hangs.
 _READ_SECONDS = 10.0
+_REPLICA_SECONDS = 4.0
 
 _OFFSET = re.compile(rb"search:(\d{1,5})")
 
@@ -100,18 +100,22 @@ async def _read(request: web.Request, work: Callable[[Connection], Coroutine[Any
     """What is read in one snapshot, so that a page, its total and its counts agree.
 
     Raises:
+        RejectedError: the `Consistency-Token` is none.
+        StaleError: nobody has applied as much as it asks for.
         UnavailableError: Postgres is away.
     """
+    reading = request.app[READS].read(
+        lambda connection: _in_snapshot(connection, work), consistency(request), patience=_REPLICA_SECONDS
+    )
     try:
-        return await within(_READ_SECONDS, _in_snapshot(request.app[LISTS], work))
+        return (await within(_READ_SECONDS, reading)).value
     except TimeoutError as error:
         raise UnavailableError(f"Postgres does not answer: {error}") from error
 
 
-async def _in_snapshot(pool: Pool, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-    with postgres_errors():
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            return await work(connection)
+async def _in_snapshot(connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return await work(connection)
 
 
 def _scope(user: User) -> str | None:

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from ..models.positions import TOKEN_HEADER
 from ..telemetry import HTTP_REQUESTS, HTTP_TIME
+from .freshness import begin_request, promised
 from .headers import trace_context
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -31,6 +33,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     # A connection's requests share one task, and so one context.
     clear_contextvars()
     bind_contextvars(**ids)
+    begin_request()
     response = await handler(request)
     route = route_pattern(request)
     HTTP_TIME.labels(route).observe(time.perf_counter() - started)
@@ -38,6 +41,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     response.headers[_HEADER] = traceparent
     response.headers["Server"] = "assessmentstore"
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if positions := promised():
+        response.headers[TOKEN_HEADER] = positions.encode()
     return response
 
 

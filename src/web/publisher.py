@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from ..models.envelope import MAX_COMMAND_BYTES, STRUCTURED
 from ..models.errors import UnavailableError
+from ..models.positions import Positions
 from ..settings import Settings
 from .patience import Turns
 
@@ -52,8 +53,8 @@ class Publisher:
         self._connected = asyncio.Event()
         self._broken = asyncio.Event()
 
-    async def send(self, assessment_id: str, value: bytes) -> None:
-        """Put a command on the topic; it stands there when this returns.
+    async def send(self, assessment_id: str, value: bytes) -> Positions:
+        """Put a command on the topic; it stands there when this returns, and where is what it returns.
 
         Raises:
             NotSentError: Kafka is away.
@@ -61,15 +62,16 @@ class Publisher:
         """
         producer = await self._usable()
         try:
-            await producer.send_and_wait(self._topic, value, assessment_id.encode(), headers=_HEADERS)
+            sent = await producer.send_and_wait(self._topic, value, assessment_id.encode(), headers=_HEADERS)
         except KafkaTimeoutError as error:
             raise NotSentError(f"Kafka takes no more commands for now: {error!r}") from error
         except KafkaError as error:
             # An idempotent producer that gave up on a batch has a gap in its sequence, which Kafka never forgives.
             self._broken.set()
             raise UnavailableError(f"Kafka did not confirm the command: {error!r}") from error
+        return _positions([sent])
 
-    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> None:
+    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> Positions:
         """Put many commands on the topic, those of one assessment in their order; all stand there when this returns.
 
         Raises:
@@ -87,8 +89,7 @@ class Publisher:
                 await turns.give_way()
             if confirmations:
                 await asyncio.wait(confirmations)
-            for confirmation in confirmations:
-                confirmation.result()
+            return _positions(confirmation.result() for confirmation in confirmations)
         except KafkaTimeoutError as error:
             raise UnavailableError(f"Kafka takes no more commands for now: {error!r}") from error
         except KafkaError as error:
@@ -159,3 +160,18 @@ def _hear(confirmation: asyncio.Future[Any]) -> None:
     """Take note of an error: where another came first nobody else will, and asyncio would complain."""
     if not confirmation.cancelled():
         confirmation.exception()
+
+
+def _positions(sent: Iterable[Any]) -> Positions:
+    """Right after all of what Kafka confirmed.
+
+    Raises:
+        UnavailableError: Kafka does not say where a command is.
+    """
+    ends: dict[int, int] = {}
+    for confirmed in sent:
+        if confirmed.offset < 0:
+            # So Kafka answers a repetition that it no longer remembers; a token made of it would promise nothing.
+            raise UnavailableError("Kafka has the command, but does not say where")
+        ends[confirmed.partition] = max(confirmed.offset + 1, ends.get(confirmed.partition, 0))
+    return Positions(ends)

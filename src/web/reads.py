@@ -12,6 +12,7 @@ from ..models.base import MAX_ID_LENGTH
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..store.reads import StateSource
 from .auth import Permission, User, authorize, check_owner
+from .freshness import consistency
 from .headers import entity_tag, none_match, whole_number
 from .patience import within
 
@@ -51,15 +52,17 @@ async def get_status(request: web.Request) -> web.Response:
 
 
 async def visible(request: web.Request, user: User, *, min_version: int = 0) -> AssessmentRecord:
-    """The assessment that a request is about.
+    """The assessment that a request is about, as fresh as its `Consistency-Token` asks for.
 
     Raises:
-        RejectedError: ASSESSMENT_NOT_FOUND, or FORBIDDEN.
+        RejectedError: ASSESSMENT_NOT_FOUND, FORBIDDEN, or VALIDATION_ERROR for a token that is none.
+        StaleError: nobody has applied as much as the token asks for.
         UnavailableError: nobody who knows it answers.
     """
     assessment_id = path_id(request)
+    reading = request.app[SOURCE].get(assessment_id, min_version=min_version, positions=consistency(request))
     try:
-        record = await within(_READ_SECONDS, request.app[SOURCE].get(assessment_id, min_version=min_version))
+        record = await within(_READ_SECONDS, reading)
     except TimeoutError as error:
         raise UnavailableError(f"The state cannot be read: {error}") from error
     if record is None:

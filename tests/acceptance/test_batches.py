@@ -16,6 +16,7 @@ from tests.harness.waiting import eventually
 from tests.harness.web import Web, running_web
 from tests.harness.worker import Cluster
 
+from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role
 
@@ -80,6 +81,7 @@ async def test_good_and_bad_items_are_answered_by_their_places(web: Web) -> None
     assert answer.status == 200
     first, made_up, last = answer.body["assessmentIds"]
     assert (first, last) == ("m-1", "m-2")
+    assert Positions.parse(answer.headers["Consistency-Token"]).needed
     assert (await web.ask("GET", f"/assessments/{made_up}")).status == 200
     assert [(error["index"], error["code"]) for error in answer.body["errors"]] == [
         (1, "VALIDATION_ERROR"),

@@ -13,10 +13,12 @@ from redis.asyncio import Redis
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
+from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
 from assessmentstore.store.cache import DELETED, MemoryCache, SharedCache, open_redis
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import StateReader
+from assessmentstore.store.routing import ReadRouter
 from assessmentstore.store.table import StateTable
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -90,6 +92,17 @@ async def test_positions_of_partitions_are_apart(cache: SharedCache) -> None:
     assert await cache.reflect(1, start=0, end=2, states={}) == 2
 
 
+async def test_redis_answers_a_reader_only_where_it_reflects_enough(cache: SharedCache) -> None:
+    await cache.reflect(0, start=0, end=5, states=reflected(state()))
+    await cache.reflect(1, start=0, end=2, states={})
+
+    assert await cache.get("a1", Positions({0: 5, 1: 1})) == state()
+    assert await cache.get("a1", Positions({})) == state()
+    assert await cache.get("a1", Positions({0: 6})) is None
+    assert await cache.get("a1", Positions({0: 5, 1: 3})) is None
+    assert await cache.get("a1", Positions({0: 5, 2: 1})) is None
+
+
 async def test_messages_reach_whoever_listens(cache: SharedCache) -> None:
     heard: list[tuple[str, bytes]] = []
 
@@ -126,7 +139,7 @@ async def test_reads_go_to_postgres_while_redis_is_away(settings: Settings) -> N
             "INSERT INTO assessment_states (assessment_id, state, request_data) VALUES ('a1', 'pending', '{}')"
         )
 
-        found = await StateReader(pools.read, SharedCache(client, "")).get("a1")
+        found = await StateReader(ReadRouter(pools.read, ""), SharedCache(client, "")).get("a1")
 
     assert found is not None
     assert found.assessment_id == "a1"
@@ -139,7 +152,7 @@ async def test_a_cached_version_that_is_too_old_is_read_from_postgres(settings: 
             " VALUES ('a1', 'pending', 4, '{}')"
         )
         await cache.bulk_set([state(version=3)])
-        reader = StateReader(pools.read, cache)
+        reader = StateReader(ReadRouter(pools.read, settings.commands_topic), cache)
 
         cached, fresh = await reader.get("a1"), await reader.get("a1", min_version=4)
 

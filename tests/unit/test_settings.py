@@ -25,6 +25,8 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
         ("ASSESSMENTSTORE_LOG_LEVEL", "loud", "ASSESSMENTSTORE_LOG_LEVEL=loud: "),
         ("DATABASE_URL", "mysql://u:secret@h/d", "DATABASE_URL: "),
         ("REDIS_URL", "nope", "REDIS_URL: "),
+        ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "postgresql://h/d,mysql://u:secret@h/d", "DATABASE_REPLICA_URLS: "),
+        ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "here", "DATABASE_REPLICA_URLS: "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -76,3 +78,14 @@ def test_the_prefix_stands_in_front_of_every_topic_and_group(monkeypatch: pytest
     assert settings.commands_topic == "blue.assessment.commands"
     assert settings.app_id == "blue.assessmentstore"
     assert settings.emitted_group == "blue.assessmentstore-emitted"
+
+
+def test_replicas_are_urls_with_commas_between_and_show_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = "postgresql://u:pass-1@h1:5432,h2:5432/d", "postgres://u:pass-2@h3/d?sslmode=require"
+    monkeypatch.setenv("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", f"{one}, {two}")
+
+    settings = Settings.load()
+
+    assert settings.replica_urls == (one, two)
+    assert "pass-" not in repr(settings)
+    assert Settings().model_copy(update={"database_replica_urls": ""}).replica_urls == ()

@@ -9,6 +9,7 @@ import pytest
 
 from assessmentstore.models.commands import CommandType
 from assessmentstore.models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
+from assessmentstore.models.positions import Positions
 from assessmentstore.store.batches import Settled
 from assessmentstore.store.replies import reply_message
 from assessmentstore.web import bulk as bulk_module
@@ -27,13 +28,14 @@ class FakeKafka:
         self.sent: list[tuple[str, bytes]] = []
         self.error: UnavailableError | None = None
 
-    async def send(self, assessment_id: str, value: bytes) -> None:  # noqa: ARG002
+    async def send(self, assessment_id: str, value: bytes) -> Positions:  # noqa: ARG002
         raise AssertionError("a batch is sent together")
 
-    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> None:
+    async def send_all(self, commands: Iterable[tuple[str, bytes]]) -> Positions:
         self.sent.extend(commands)
         if self.error:
             raise self.error
+        return Positions({0: len(self.sent)})
 
 
 class FakePostgres:

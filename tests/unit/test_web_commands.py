@@ -13,6 +13,7 @@ from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.commands import Command, CommandType
 from assessmentstore.models.envelope import decode_command
 from assessmentstore.models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
+from assessmentstore.models.positions import Positions
 from assessmentstore.store.replies import Outcome, reply_message
 from assessmentstore.web import commands as commands_module
 from assessmentstore.web.commands import Applied, Commands
@@ -35,11 +36,12 @@ class FakeKafka:
         self.was_sent = asyncio.Event()
         self.then: Callable[[], Awaitable[None]] | None = None
 
-    async def send(self, assessment_id: str, value: bytes) -> None:
+    async def send(self, assessment_id: str, value: bytes) -> Positions:
         self.sent.append((assessment_id, value))
         self.was_sent.set()
         if self.then:
             await self.then()
+        return Positions.after(0, len(self.sent) - 1)
 
 
 class FakeOutcomes:

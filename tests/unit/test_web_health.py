@@ -26,6 +26,10 @@ async def degraded() -> Mapping[str, Any]:
     return {"status": "degraded", "error": "the schema is missing"}
 
 
+async def without_replicas() -> Mapping[str, Any]:
+    return {"status": "degraded", "error": "1 of 1 replicas are out of use", "serves": True}
+
+
 async def away() -> Mapping[str, Any]:
     raise UnavailableError("10.0.0.7 does not answer")
 
@@ -44,9 +48,12 @@ def body(response: web.Response) -> dict[str, Any]:
         (away, well, "unhealthy", False),
         (away, away, "unhealthy", False),
         (degraded, well, "degraded", False),
+        (without_replicas, well, "degraded", True),
     ],
 )
-async def test_only_redis_can_be_done_without(database: Check, cache: Check, overall: str, ready: bool) -> None:
+async def test_only_redis_and_replicas_are_dispensable(
+    database: Check, cache: Check, overall: str, ready: bool
+) -> None:
     health = Health({"database": database, "cache": cache, "queue": well})
 
     answer, readiness = await health.health(REQUEST), await health.ready(REQUEST)

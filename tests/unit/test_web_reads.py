@@ -16,6 +16,7 @@ from yarl import URL
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
+from assessmentstore.models.positions import Positions
 from assessmentstore.web import reads
 from assessmentstore.web.auth import Authenticator, Role, mint_token
 from assessmentstore.web.health import Health, Metrics
@@ -46,9 +47,13 @@ class FakeSource:
         self.asked: list[tuple[str, int]] = []
         self.is_away = False
         self.hangs = False
+        self.positions: Positions | None = None
 
-    async def get(self, assessment_id: str, *, min_version: int = 0) -> AssessmentRecord | None:
+    async def get(
+        self, assessment_id: str, *, min_version: int = 0, positions: Positions | None = None
+    ) -> AssessmentRecord | None:
         self.asked.append((assessment_id, min_version))
+        self.positions = positions
         if self.is_away:
             raise UnavailableError("Postgres does not answer")
         if self.hangs:

@@ -73,6 +73,9 @@ POOL_CONNECTIONS = Gauge("assessmentstore_pool_connections", "Postgres connectio
 HTTP_REQUESTS = Counter("assessmentstore_http_requests", "HTTP requests by route and status", ["route", "status"])
 HTTP_TIME = Histogram("assessmentstore_http_request_seconds", "Time to answer an HTTP request", ["route"])
 WAITERS = Gauge("assessmentstore_waiters", "Requests that wait for an assessment or for a command's outcome")
+STREAMS = Gauge("assessmentstore_event_streams", "Open event streams")
+STREAM_EVENTS = Counter("assessmentstore_stream_events", "Events sent on event streams")
+STREAMS_CUT = Counter("assessmentstore_event_streams_cut", "Streams cut off because their reader was slow", ["reason"])
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 

@@ -20,12 +20,14 @@ from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
 from ..store.replicas import open_replicas
 from ..store.routing import ReadRouter
+from ..store.trail import TrailReader
 from .auth import AUTHENTICATOR, Authenticator
 from .batches import BULK_READER, MEMORY, create_batch, progress_batch, retry_batch
 from .bodies import Memory
 from .bulk import BULK, BulkCommands
 from .commands import COMMANDS, Commands
 from .errors import MIDDLEWARES
+from .feed import FEED, Feed
 from .freshness import READS
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
@@ -35,6 +37,7 @@ from .notifications import Notifications
 from .once import ONCE, Once
 from .publisher import Publisher
 from .reads import SOURCE, STATE_PATH, get_state, get_status
+from .streams import TRAIL, all_events, assessment_events
 from .waiters import WAITING, Waiters, wait
 from .writes import ACTIONS, command_handler, create
 
@@ -76,6 +79,9 @@ def build_app(settings: Settings) -> web.Application:
     app.router.add_get(f"{STATE_PATH}/history", get_history)
     app.router.add_get(f"{STATE_PATH}/status", get_status)
     app.router.add_get(f"{STATE_PATH}/wait", wait)
+    # A HEAD would never end.
+    app.router.add_get(f"{STATE_PATH}/events", assessment_events, allow_head=False)
+    app.router.add_get("/events", all_events, allow_head=False)
     for name, (command_type, permission) in ACTIONS.items():
         app.router.add_post(f"{STATE_PATH}/{name}", command_handler(command_type, permission))
     app.router.add_delete(STATE_PATH, command_handler(*ACTIONS["cancel"]))
@@ -135,19 +141,22 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         # Outcomes are read on the other pool: a rush of reads must not keep commands from their answers.
         commands = Commands(publisher, OutcomeReader(pools.write), timeout=settings.command_timeout)
         waiters = Waiters(reader, cache)
+        feed = Feed(TrailReader(pools.write, settings.commands_topic))
         kafka = KafkaProbe(settings)
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
         app[READS] = router
         app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka, replicas))
+        # Streams that catch up take turns among themselves, and keep nobody from the live events.
+        app[FEED], app[TRAIL] = feed, TrailReader(pools.write, settings.commands_topic)
         app[_METRICS] = Metrics(pools)
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write))
         app[CLEANUP] = Cleanup(Maintenance(pools.write, settings.commands_topic), cache, reader)
-        notifications = Notifications(cache, reader, commands, waiters)
+        notifications = Notifications(cache, reader, commands, waiters, feed)
         watches = (replicas.watch,) if settings.replica_urls else ()
-        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, *watches):
+        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, feed.run, *watches):
             await stack.enter_async_context(_background(work))
         yield
 
@@ -190,3 +199,4 @@ async def _metrics(request: web.Request) -> web.Response:
 async def _end_waits(app: web.Application) -> None:
     app[WAITING].stop()
     app[COMMANDS].stop()
+    app[FEED].stop()

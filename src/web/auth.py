@@ -65,6 +65,8 @@ class User:
     id: str
     roles: frozenset[str]
     permissions: frozenset[str]
+    expires_at: int
+    """The end of the token, in seconds since 1970."""
 
     def owns(self, record: AssessmentRecord) -> bool:
         """Whether an assessment is this user's business."""
@@ -148,7 +150,8 @@ def _user(claims: Mapping[str, Any]) -> User:
     if "roles" not in claims and "role" not in claims:
         roles = frozenset({Role.USER})
     defaults = frozenset[str]().union(*(PERMISSIONS.get(role, frozenset()) for role in roles))
-    return User(user_id, roles, _names(claims, "permissions") if "permissions" in claims else defaults)
+    permissions = _names(claims, "permissions") if "permissions" in claims else defaults
+    return User(user_id, roles, permissions, int(claims["exp"]))
 
 
 def _names(claims: Mapping[str, Any], claim: str) -> frozenset[str]:

@@ -14,6 +14,7 @@ from ..models.errors import UnavailableError
 from ..store.cache import CHANGES, DELETED, Message, SharedCache, reply_channel
 from ..store.reads import StateReader
 from .commands import Commands
+from .feed import Feed
 from .waiters import Waiters
 
 logger = logging.getLogger(__name__)
@@ -25,11 +26,14 @@ _LONGEST_PAUSE = 2.0
 class Notifications:
     """Pass on what Redis tells, and tell when it tells nothing."""
 
-    def __init__(self, cache: SharedCache, reader: StateReader, commands: Commands, waiters: Waiters) -> None:
+    def __init__(
+        self, cache: SharedCache, reader: StateReader, commands: Commands, waiters: Waiters, feed: Feed
+    ) -> None:
         self._cache = cache
         self._reader = reader
         self._commands = commands
         self._waiters = waiters
+        self._feed = feed
         self._up = False
 
     async def run(self) -> None:
@@ -55,6 +59,7 @@ class Notifications:
     def _pass_on(self, channel: str, message: bytes) -> None:
         try:
             if channel == CHANGES:
+                self._feed.changed()
                 self._waiters.changed(message)
             elif channel == DELETED:
                 self._reader.forget(orjson.loads(message))
@@ -73,6 +78,7 @@ class Notifications:
         self._reader.forget_all()
         self._commands.subscribed()
         self._waiters.subscribed()
+        self._feed.subscribed()
 
     def _lost(self, error: UnavailableError) -> None:
         if not self._up:
@@ -81,3 +87,4 @@ class Notifications:
         logger.warning("Redis is away; waits look at Postgres: %s", error, extra={"action": "redis_lost"})
         self._commands.lost()
         self._waiters.lost()
+        self._feed.lost()

@@ -1,0 +1,126 @@
+"""The event streams: `GET /assessments/{id}/events` and `GET /events`.
+
+Each is authorised anew whenever a client comes back, and ends with its token. A stream has two sources that meet
+without a gap: what lies before its place in the live feed it reads from the audit trail, the rest the feed brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+
+from ..models.assessment import UNCHANGING_STATES
+from ..models.errors import RejectedError, Rejection, UnavailableError
+from ..models.events import EventType
+from ..store.trail import TrailReader
+from .auth import Permission, User, authorize
+from .feed import FEED
+from .positions import position_text
+from .reads import visible
+from .sse import Stream, abort
+from .stream_of_all import AllEvents, resume
+from .stream_of_one import OneAssessment, resume_one
+
+logger = logging.getLogger(__name__)
+
+TRAIL = web.AppKey("trail", TrailReader)
+
+_TYPE, _LAST_EVENT_ID = "type", "lastEventId"
+
+# A token may outlive everybody; a client that comes back once a day costs nothing.
+_LONGEST_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client asks for."""
+
+    types: frozenset[EventType] | None
+    last_id: str | None
+
+
+async def assessment_events(request: web.Request) -> web.StreamResponse:
+    """`GET /assessments/{id}/events`: its whole life without a `Last-Event-ID`, else what came after."""
+    user, wanted = authorize(request, Permission.VIEW), read_wanted(request)
+    feed, trail = request.app[FEED], request.app[TRAIL]
+    with feed.open(partial(abort, request)) as subscription:
+        # From here on the history is read: whoever was promised to see something has waited for it before.
+        assessment_id = (await visible(request, user)).assessment_id
+        await feed.reached(())
+        current = await trail.version(assessment_id)
+        if current is None:
+            raise RejectedError(Rejection.not_found(assessment_id), assessment_id=assessment_id)
+        version, state = current
+        after, reset = resume_one(wanted.last_id, version)
+        if wanted.last_id and not reset and after == version and state in UNCHANGING_STATES:
+            # The one answer that keeps an EventSource from coming back.
+            return web.Response(status=204)
+        events = OneAssessment(assessment_id, wanted.types, trail, after=after, version=version)
+        send = partial(events.run, subscription=subscription, feed=feed, reset=reset)
+        return await _stream(request, user, send)
+
+
+async def all_events(request: web.Request) -> web.StreamResponse:
+    """`GET /events`: whatever the user may see, from now on or after a `Last-Event-ID`."""
+    user, wanted = authorize(request, Permission.VIEW), read_wanted(request)
+    feed, trail = request.app[FEED], request.app[TRAIL]
+    with feed.open(partial(abort, request)) as subscription:
+        # As above: whoever has to wait for a position does it before this.
+        position, reset = resume(wanted.last_id, await trail.bounds())
+        await feed.reached(position)
+        events = AllEvents(user, wanted.types, trail, feed, position)
+        send = partial(events.run, subscription=subscription, reset=reset)
+        return await _stream(request, user, send, position_text(position))
+
+
+def read_wanted(request: web.Request) -> Wanted:
+    """The query and the `Last-Event-ID` of a request.
+
+    Raises:
+        RejectedError: VALIDATION_ERROR, something is unknown or stands twice.
+    """
+    query = request.query
+    for name in query:
+        if name not in (_TYPE, _LAST_EVENT_ID):
+            raise _invalid(name, f"is unknown: the parameters are {_TYPE} and {_LAST_EVENT_ID}")
+    if len(query.getall(_LAST_EVENT_ID, [])) > 1:
+        raise _invalid(_LAST_EVENT_ID, "stands there twice: send it once")
+    types = query.getall(_TYPE, [])
+    for name in types:
+        if name not in set(EventType):
+            raise _invalid(_TYPE, f"is {name[:100]!r}: send one of {', '.join(EventType)}")
+    # An EventSource that comes back sends the header, and the query of its first time with it.
+    last_id = request.headers.get("Last-Event-ID") or query.get(_LAST_EVENT_ID)
+    return Wanted(frozenset(map(EventType, types)) or None, last_id or None)
+
+
+async def _stream(
+    request: web.Request, user: User, send: Callable[[Stream], Awaitable[None]], event_id: str | None = None
+) -> web.StreamResponse:
+    """Answer with a stream, until it, the token or the client comes to its end."""
+    stream = Stream(request)
+    try:
+        await stream.begin(event_id)
+        async with asyncio.timeout(min(user.expires_at - time.time(), _LONGEST_SECONDS)):
+            await send(stream)
+    except TimeoutError:
+        logger.debug("A token came to its end, and its stream with it", extra={"action": "stream_expired"})
+    except ConnectionError as error:
+        logger.debug("A client left its stream: %s", error, extra={"action": "stream_left"})
+    except UnavailableError as error:
+        logger.warning("A stream ends early: %s", error, extra={"action": "stream_unavailable"})
+    except Exception:
+        # It is too late for another answer. The client comes back, with what it has seen.
+        logger.exception("A stream failed", extra={"action": "stream_failed"})
+    await stream.close()
+    return stream.response
+
+
+def _invalid(parameter: str, words: str) -> RejectedError:
+    return RejectedError(Rejection.invalid(f"{parameter} {words}", parameter=parameter))

@@ -65,6 +65,11 @@ class Stream:
         self.response = web.StreamResponse(headers=_HEADERS)
         self._written = time.monotonic()
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a stream may be silent."""
+        return HEARTBEAT_SECONDS
+
     async def begin(self, event_id: str | None) -> None:
         """Send the headers, and where the stream begins."""
         begin_answer(self._request, self.response)

@@ -18,7 +18,7 @@ from .positions import (
     position_from_text,
     position_text,
 )
-from .sse import HEARTBEAT_SECONDS, Stream, event_text, reset_text
+from .sse import Stream, event_text, reset_text
 
 # A stream joins the live feed when no more than this is left to be read: what comes meanwhile waits for it, and there
 # is room for MOST_WAITING.
@@ -66,7 +66,7 @@ class AllEvents:
         with self._feed.joined(subscription, channel) as position:
             await self._read(stream, subscription, position)
             while not subscription.ended:
-                deliveries = await subscription.take(HEARTBEAT_SECONDS)
+                deliveries = await subscription.take(stream.patience)
                 await stream.send([delivery.text for delivery in deliveries])
                 if not subscription.waiting:
                     # Nothing was given out that is not sent: this client is where the feed is.

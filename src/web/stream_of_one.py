@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from ..models.events import EventType
 from ..store.trail import TrailEvent, TrailReader
 from .feed import Feed, Subscription, assessment_channel
-from .sse import HEARTBEAT_SECONDS, Stream, event_text, reset_text
+from .sse import Stream, event_text, reset_text
 
 _VERSION = re.compile(r"[0-9]{1,10}")
 
@@ -61,7 +61,7 @@ class OneAssessment:
                 await stream.send([reset_text(str(self._last), reset)])
             await self._catch_up(stream, subscription)
             while not (self._over or subscription.ended):
-                deliveries = await subscription.take(HEARTBEAT_SECONDS)
+                deliveries = await subscription.take(stream.patience)
                 if not await self._send(stream, [delivery.event for delivery in deliveries]):
                     await self._catch_up(stream, subscription)
                 await stream.beat()

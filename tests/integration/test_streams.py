@@ -19,8 +19,10 @@ from tests.harness.streams import Author, Block, Streams, an_author, serving_str
 from tests.harness.waiting import DEADLINE, eventually
 
 from assessmentstore.settings import Settings
+from assessmentstore.store.trail import Chunk
 from assessmentstore.web import feed, sse
 from assessmentstore.web.auth import Role
+from assessmentstore.web.feed import FEED
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -355,19 +357,27 @@ async def test_there_is_a_limit(author: Author, streams: Streams, monkeypatch: p
         assert accepted.answer.status == 200
 
 
-async def test_a_long_history_is_read_before_the_feed_is_joined(
+async def test_what_comes_while_a_long_history_is_read_does_not_cut_its_reader_off(
     author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "MOST_WAITING", 600)
     async with streams.read() as start:
         await start.block()
-    for number in range(5):
+    for number in range(3):
         await author.apply(*(create(f"{number}-{n}", f"{number}-{n}", userid="ann") for n in range(700)))
+    window, live = streams.trail.window, streams.server.app[FEED]
 
+    async def window_and_more(*arguments: Any, **options: Any) -> Chunk:
+        if not await streams.trail.version("late-0"):
+            await author.apply(*(create(f"late-{n}", f"late-{n}", userid="ann") for n in range(700)))
+            await live.reached((await streams.trail.bounds()).end)
+        return await window(*arguments, **options)
+
+    monkeypatch.setattr(streams.trail, "window", window_and_more)
     async with streams.read(last_id=start.last_id, user="ann", role=Role.USER) as reader:
-        blocks = await reader.events(3500)
+        blocks = await reader.events(2800)
 
-    assert len({block.place for block in blocks}) == 3500
+    assert len({block.place for block in blocks}) == 2800
 
 
 async def test_readers_that_come_and_go_miss_nothing_and_get_nothing_twice(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +28,7 @@ from .bodies import Memory
 from .bulk import BULK, BulkCommands
 from .commands import COMMANDS, Commands
 from .errors import MIDDLEWARES
-from .feed import FEED, Feed
+from .feed import FEED, MOST_STREAMS, Feed
 from .freshness import READS
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
@@ -48,6 +49,12 @@ _SHUTDOWN_SECONDS = 2.0
 
 _RESTART_SECONDS = 1.0
 _CANCEL_SECONDS = 0.1
+
+_OTHER_FILES = 2_000
+"""Requests, pools and logs, beside the streams."""
+
+# Thousands of streams come back at once when another process ends.
+_BACKLOG = 1_024
 
 _HEALTH = web.AppKey("health", Health)
 _METRICS = web.AppKey("metrics", Metrics)
@@ -101,6 +108,7 @@ async def serve(settings: Settings) -> None:
     runner = web.AppRunner(
         build_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS
     )
+    _allow_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -117,9 +125,17 @@ async def serve(settings: Settings) -> None:
             loop.remove_signal_handler(number)
 
 
+def _allow_connections() -> None:
+    """Let as many streams be open as there may be, where the usual soft limit is 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_STREAMS + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_STREAMS + _OTHER_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def _listen(runner: web.AppRunner, settings: Settings) -> None:
     try:
-        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        await web.TCPSite(runner, settings.http_host, settings.http_port, backlog=_BACKLOG).start()
     except OSError as error:
         where = f"{settings.http_host}:{settings.http_port}"
         words = f"ASSESSMENTSTORE_HTTP_PORT={settings.http_port}: cannot listen on {where} ({error.strerror})"

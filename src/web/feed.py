@@ -30,6 +30,9 @@ MOST_STREAMS = 10_000
 # Events that wait for one reader. Who is further behind is cut off, and reads on from the audit trail when he is back.
 MOST_WAITING = 1_000
 
+# Bytes of them; many readers share one copy, but the slowest holds it.
+MOST_WAITING_BYTES = 32 * 1024 * 1024
+
 # What goes out in one write.
 _WRITE_BYTES = 64 * 1024
 
@@ -84,6 +87,7 @@ class Subscription:
         self._cut = cut
         self._types: Collection[EventType] | None = None
         self._waiting: deque[Delivery] = deque()
+        self._bytes = 0
         self._news = asyncio.Event()
 
     @property
@@ -99,7 +103,8 @@ class Subscription:
         """Put an event behind those that wait; with too many the reader is cut off."""
         if self.ended or (self._types is not None and delivery.event.type not in self._types):
             return
-        if len(self._waiting) >= MOST_WAITING:
+        self._bytes += len(delivery.text)
+        if len(self._waiting) >= MOST_WAITING or self._bytes > MOST_WAITING_BYTES:
             STREAMS_CUT.labels("overflow").inc()
             self.end()
             self._cut()
@@ -120,6 +125,7 @@ class Subscription:
         while self._waiting and size < _WRITE_BYTES:
             taken.append(self._waiting.popleft())
             size += len(taken[-1].text)
+        self._bytes -= size
         return taken
 
     def end(self) -> None:
@@ -199,6 +205,8 @@ class Feed:
         try:
             async with asyncio.timeout(_REACH_SECONDS):
                 while self._position is None or not covers(self._position, position):
+                    if self._stopping:
+                        raise UnavailableError("The service is stopping")
                     self._wake.set()
                     await self._moved.wait()
         except TimeoutError as error:
@@ -222,6 +230,7 @@ class Feed:
         """End every stream."""
         self._stopping = True
         self._end_all()
+        self._moved.set()
 
     async def run(self) -> None:
         """Read new events while there are streams, until cancelled."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import resource
 import statistics
 import sys
@@ -22,22 +21,21 @@ import asyncpg
 import orjson
 import psutil
 from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
 
-from assessmentstore.settings import ENV_PREFIX, Settings
+from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role, mint_token
 
-from .contenders import WORKER, Contender, Running, running
+from .contenders import WEB, WORKER, Running, running
 from .installation import fresh_installation, running_services
 from .workload import LIFE, commands, partition_of, produce
 
-_WEB = Contender("web", ("-m", "assessmentstore", "web"))
-_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105
-_PORT = 13_377
+_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
 
 # Connections that are being made at the same time.
 _OPENING = 200
 
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 300.0
 
 
 class Reader(asyncio.Protocol):
@@ -93,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=5_000, help="default: %(default)s")
     parser.add_argument("--events", type=int, default=60, help="one after the other (default: %(default)s)")
     parser.add_argument("--pace", type=float, default=2.0, help="events a second (default: %(default)s)")
-    parser.add_argument("--burst", type=int, default=200, help="events at once, afterwards (default: %(default)s)")
+    parser.add_argument("--burst", type=int, default=40, help="events at once, afterwards (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.events % len(LIFE) or arguments.burst % len(LIFE):
         parser.error(f"--events and --burst: take multiples of {len(LIFE)}, the commands of an assessment")
@@ -105,7 +103,7 @@ async def _measure(arguments: argparse.Namespace) -> None:
         running_services() as (settings, _),
         fresh_installation(settings, "streams") as own,
         running(WORKER, own) as worker,
-        running(_WEB, own.model_copy(update={"data_dir": own.data_dir / "web"})) as web,
+        running(WEB, own.model_copy(update={"jwt_secret": SecretStr(_SECRET)})) as web,
     ):
         await _until_ready(worker, web)
         process = psutil.Process(web.pid)
@@ -113,7 +111,7 @@ async def _measure(arguments: argparse.Namespace) -> None:
         await _until_stored(own, len(LIFE) * own.topic_partitions)
         before = process.memory_info().rss
         started = time.perf_counter()
-        async with _opened(arguments.streams) as readers:
+        async with _opened(arguments.streams, web.port) as readers:
             _tell(f"{len(readers):,} streams opened in {time.perf_counter() - started:.1f} s")
             opened = process.memory_info().rss
             used = process.cpu_times().user + process.cpu_times().system
@@ -140,7 +138,7 @@ def _report(arguments: argparse.Namespace, latencies: Sequence[float], each: flo
 
 async def _until_ready(worker: Running, web: Running) -> None:
     async with aiohttp.ClientSession() as session, asyncio.timeout(_PATIENCE_SECONDS):
-        for port, process in ((worker.port, worker), (_PORT, web)):
+        for port, process in ((worker.port, worker), (web.port, web)):
             while True:
                 process.check()
                 try:
@@ -153,7 +151,7 @@ async def _until_ready(worker: Running, web: Running) -> None:
 
 
 @asynccontextmanager
-async def _opened(count: int) -> AsyncIterator[list[Reader]]:
+async def _opened(count: int, port: int) -> AsyncIterator[list[Reader]]:
     """So many streams of the whole feed."""
     token = mint_token(_SECRET, "bench", [Role.ADMIN], timedelta(hours=1))
     request = f"GET /events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
@@ -164,7 +162,7 @@ async def _opened(count: int) -> AsyncIterator[list[Reader]]:
 
     async def open_one(reader: Reader) -> None:
         async with turns:
-            transport, _ = await asyncio.get_running_loop().create_connection(lambda: reader, "127.0.0.1", _PORT)
+            transport, _ = await asyncio.get_running_loop().create_connection(lambda: reader, "127.0.0.1", port)
             transports.append(transport)
             await reader.began.wait()
             assert not reader.lost, "a stream was refused"
@@ -250,7 +248,6 @@ def main() -> int:
     arguments = _arguments()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.environ |= {f"{ENV_PREFIX}HTTP_PORT": str(_PORT), f"{ENV_PREFIX}JWT_SECRET": _SECRET}
     asyncio.run(_measure(arguments))
     return 0
 

@@ -13,7 +13,8 @@ from tests.harness.waiting import eventually
 from assessmentstore.models.errors import RejectedError, UnavailableError
 from assessmentstore.models.events import EventType
 from assessmentstore.store.trail import Bounds, Chunk, TrailEvent
-from assessmentstore.web.feed import EVERYTHING, Delivery, Feed, assessment_channel, owner_channel
+from assessmentstore.web import feed as feed_module
+from assessmentstore.web.feed import EVERYTHING, Delivery, Feed, Subscription, assessment_channel, owner_channel
 
 
 class FakeTrail:
@@ -149,3 +150,21 @@ async def test_a_stopping_feed_takes_nobody() -> None:
         assert subscription.ended
         with pytest.raises(RejectedError, match="stopping"), feed.open(Mock()):
             pass
+
+
+@pytest.mark.parametrize("limit", ["MOST_WAITING", "MOST_WAITING_BYTES"])
+async def test_a_reader_with_too_much_waiting_is_cut_off_alone(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    text = b"x" * 100
+    monkeypatch.setattr(feed_module, limit, 5 if limit == "MOST_WAITING" else 5 * len(text))
+    cut, never = Mock(), Mock()
+    slow, quick = Subscription(cut), Subscription(never)
+    event = TrailEvent(0, "a", 1, EventType.PROGRESS, None, "{}")
+
+    for _ in range(6):
+        slow.offer(Delivery(event, text))
+        quick.offer(Delivery(event, text))
+        assert len(await quick.take(1)) == 1
+
+    assert (slow.ended, quick.ended) == (True, False)
+    cut.assert_called_once_with()
+    never.assert_not_called()

@@ -35,7 +35,8 @@ async def listened(monkeypatch: pytest.MonkeyPatch, *connections: list[Message])
     """What the reader was told, in order."""
     monkeypatch.setattr(notifications_module, "_FIRST_PAUSE", 0)
     redis, reader = FakeRedis(*connections), MagicMock()
-    running = asyncio.create_task(Notifications(redis, reader, MagicMock(), MagicMock()).run())  # type: ignore[arg-type]
+    notifications = Notifications(redis, reader, MagicMock(), MagicMock(), MagicMock())  # type: ignore[arg-type]
+    running = asyncio.create_task(notifications.run())
     await asyncio.wait_for(redis.over.wait(), 5)
     running.cancel()
     return [(call[0], *call[1]) for call in reader.method_calls]

@@ -116,11 +116,10 @@ def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> 
         return {"owned": owned} if app.lanes.ready else {"owned": owned, "status": "unhealthy"}
 
     worker_web.on_cleanup.append(close)
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
     add_worker_routes(
         worker_web,
         source=app.states,
-        authenticator=Authenticator(secret) if secret else None,
+        authenticator=Authenticator.of(settings),
         health=Health(standard_checks(app.pools.read, app.shared_cache, kafka) | {"partitions": partitions}),
         metrics=Metrics(app.pools),
     )

@@ -72,6 +72,8 @@ REPLICA_LAG = Gauge(
 POOL_CONNECTIONS = Gauge("assessmentstore_pool_connections", "Postgres connections by pool and use", ["pool", "use"])
 HTTP_REQUESTS = Counter("assessmentstore_http_requests", "HTTP requests by route and status", ["route", "status"])
 HTTP_TIME = Histogram("assessmentstore_http_request_seconds", "Time to answer an HTTP request", ["route"])
+REFUSALS = Counter("assessmentstore_refusals", "Requests refused at the door, by code", ["code"])
+REFUSALS_LOST = Counter("assessmentstore_lost_refusals", "Refusals that did not get into the audit")
 WAITERS = Gauge("assessmentstore_waiters", "Requests that wait for an assessment or for a command's outcome")
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}

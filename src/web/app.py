@@ -18,9 +18,11 @@ from ..store.cache import SharedCache, open_redis
 from ..store.maintenance import Maintenance
 from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
+from ..store.refusals import RefusalStore
 from ..store.replicas import open_replicas
 from ..store.routing import ReadRouter
-from .auth import AUTHENTICATOR, Authenticator
+from .admission import secure
+from .auth import AUTHENTICATOR, required_authenticator
 from .batches import BULK_READER, MEMORY, create_batch, progress_batch, retry_batch
 from .bodies import Memory
 from .bulk import BULK, BulkCommands
@@ -29,19 +31,20 @@ from .errors import MIDDLEWARES
 from .freshness import READS
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
+from .limits import LIMITS, Limits
 from .lists import get_history, get_list, get_search, get_stats
 from .maintenance import CLEANUP, Cleanup, cleanup
 from .notifications import Notifications
 from .once import ONCE, Once
+from .proxies import PROXIES, Proxies
 from .publisher import Publisher
 from .reads import SOURCE, STATE_PATH, get_state, get_status
+from .refusals import AUDIT, Refusals
+from .server import Runner
 from .waiters import WAITING, Waiters, wait
 from .writes import ACTIONS, command_handler, create
 
 logger = logging.getLogger(__name__)
-
-# Requests in flight are answered at once when a stop begins; this is for those that write their answer just then.
-_SHUTDOWN_SECONDS = 2.0
 
 _RESTART_SECONDS = 1.0
 _CANCEL_SECONDS = 0.1
@@ -54,13 +57,12 @@ def build_app(settings: Settings) -> web.Application:
     """The whole HTTP API; it opens what it needs when it starts, and needs no service to be there for that.
 
     Raises:
-        SettingsError: there is no JWT secret.
+        SettingsError: there is neither a JWT secret nor an issuer.
     """
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
-    if not secret:
-        raise SettingsError("ASSESSMENTSTORE_JWT_SECRET: not set; the web needs the secret that signs tokens")
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=MAX_COMMAND_BYTES)
-    app[AUTHENTICATOR] = Authenticator(secret)
+    app[AUTHENTICATOR] = required_authenticator(settings)
+    app[PROXIES] = Proxies(settings.trusted_proxies)
+    app.on_response_prepare.append(secure)
     app.cleanup_ctx.append(partial(_parts, settings))
     app.on_shutdown.append(_end_waits)
     app.router.add_post("/assessments", create)
@@ -91,10 +93,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         SettingsError: a setting is missing, or the port is taken.
     """
-    # Without cancellation a wait would outlive its client by up to its timeout.
-    runner = web.AppRunner(
-        build_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS
-    )
+    runner = Runner(build_app(settings))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,9 +144,11 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write))
         app[CLEANUP] = Cleanup(Maintenance(pools.write, settings.commands_topic), cache, reader)
+        app[LIMITS], app[AUDIT] = Limits(redis, settings), Refusals(RefusalStore(pools.write))
+        stack.push_async_callback(app[AUDIT].close)
         notifications = Notifications(cache, reader, commands, waiters)
         watches = (replicas.watch,) if settings.replica_urls else ()
-        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, *watches):
+        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, app[AUDIT].run, *watches):
             await stack.enter_async_context(_background(work))
         yield
 

@@ -1,4 +1,4 @@
-"""Around every request: its trace context, the ids in its log lines, its metrics, and harmless headers."""
+"""Around every request: its trace context, the ids in its log lines, and its metrics."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     HTTP_TIME.labels(route).observe(time.perf_counter() - started)
     HTTP_REQUESTS.labels(route, str(response.status)).inc()
     response.headers[_HEADER] = traceparent
-    response.headers["Server"] = "assessmentstore"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     if positions := promised():
         response.headers[TOKEN_HEADER] = positions.encode()
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..store.reads import StateSource
+from .admission import secure
 from .auth import AUTHENTICATOR, Authenticator
 from .errors import MIDDLEWARES
 from .health import Health, Metrics
@@ -19,11 +20,12 @@ def add_worker_routes(
     Args:
         app: Faust's own.
         source: where states come from.
-        authenticator: reads the tokens; without one there is no secret, and states are not served at all.
+        authenticator: reads the tokens; without one nobody can be known, and states are not served at all.
         health: the checks of the services, and the worker's own.
         metrics: of this process.
     """
     app.middlewares.extend(MIDDLEWARES)
+    app.on_response_prepare.append(secure)
     app.router.add_get("/health", health.health)
     app.router.add_get("/ready", health.ready)
     app.router.add_get("/metrics", metrics.metrics)

@@ -11,7 +11,7 @@ from structlog.contextvars import bind_contextvars
 
 from ..models.errors import RejectedError
 from .auth import AUTHENTICATOR, USER
-from .limits import ALLOWANCE, LIMITS
+from .limits import ALLOWANCE, LIMITS, check_allowance
 from .middleware import Handler, route_pattern
 from .proxies import PROXIES, Proxies, remote_address
 
@@ -52,7 +52,7 @@ async def _identify(request: web.Request) -> None:
         user = await request.app[AUTHENTICATOR].user(request.headers.get("Authorization"))
     except RejectedError:
         if LIMITS in request.app:
-            await request.app[LIMITS].guess(remote_address(request))
+            check_allowance(request, await request.app[LIMITS].guess(remote_address(request)))
         raise
     request[USER] = user
     bind_contextvars(user_id=user.id)
@@ -60,9 +60,7 @@ async def _identify(request: web.Request) -> None:
 
 async def _count(request: web.Request) -> None:
     if LIMITS in request.app:
-        allowance = await request.app[LIMITS].user(request[USER].id)
-        if allowance is not None:
-            request[ALLOWANCE] = allowance
+        check_allowance(request, await request.app[LIMITS].user(request[USER].id))
 
 
 @contextmanager

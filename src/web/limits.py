@@ -50,6 +50,8 @@ class Rate:
 
     per_second: float
     burst: int
+    whose: str = "user"
+    """What is counted: the name of the policy."""
 
     @property
     def window(self) -> int:
@@ -58,7 +60,7 @@ class Rate:
 
 
 # Whoever tries tokens from one address. Many honest callers may share one, so it is generous.
-GUESSES = Rate(50.0, 500)
+GUESSES = Rate(50.0, 500, "address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ class Allowance:
     def headers(self) -> dict[str, str]:
         """The fields of draft-ietf-httpapi-ratelimit-headers."""
         return {
-            "RateLimit-Policy": f'"user";q={self.rate.burst};w={self.rate.window}',
-            "RateLimit": f'"user";r={self.remaining};t={max(1, math.ceil(self.whole_in))}',
+            "RateLimit-Policy": f'"{self.rate.whose}";q={self.rate.burst};w={self.rate.window}',
+            "RateLimit": f'"{self.rate.whose}";r={self.remaining};t={max(1, math.ceil(self.whole_in))}',
         }
 
 
@@ -118,28 +120,12 @@ class Limits:
         self._closed_until = 0.0
 
     async def user(self, user_id: str) -> Allowance | None:
-        """Count a request of a user; nothing where there is no limit.
+        """Count a request of a user; nothing where there is no limit."""
+        return None if self._rate is None else await self._take(f"user:{user_id}", self._rate)
 
-        Raises:
-            RejectedError: RATE_LIMITED.
-        """
-        if self._rate is None:
-            return None
-        allowance = await self._take(f"user:{user_id}", self._rate)
-        if not allowance.granted:
-            raise _limited("Too many requests", allowance)
-        return allowance
-
-    async def guess(self, address: str) -> None:
-        """Count a request without a valid token.
-
-        Raises:
-            RejectedError: RATE_LIMITED.
-        """
-        if self._rate is not None:
-            allowance = await self._take(f"address:{address}", GUESSES)
-            if not allowance.granted:
-                raise _limited("Too many requests without a valid token", allowance)
+    async def guess(self, address: str) -> Allowance | None:
+        """Count a request without a valid token; nothing where there is no limit."""
+        return None if self._rate is None else await self._take(f"address:{address}", GUESSES)
 
     async def _take(self, caller: str, rate: Rate) -> Allowance:
         if time.monotonic() >= self._closed_until:
@@ -163,8 +149,17 @@ ALLOWANCE = web.RequestKey("allowance", Allowance)
 """What the caller of a request has left."""
 
 
-def _limited(what: str, allowance: Allowance) -> RejectedError:
-    seconds, rate = allowance.retry_after, allowance.rate
-    words = f"{what}: {rate.per_second:g} a second are let through; try again in {seconds} s"
-    details = {"limit": rate.per_second, "burst": rate.burst, "retryAfter": seconds}
-    return RejectedError(Rejection(ErrorCode.RATE_LIMITED, words, details))
+def check_allowance(request: web.Request, allowance: Allowance | None) -> None:
+    """Note for the answer what a caller has left, and refuse him where that is nothing.
+
+    Raises:
+        RejectedError: RATE_LIMITED.
+    """
+    if allowance is None:
+        return
+    request[ALLOWANCE] = allowance
+    if not allowance.granted:
+        seconds, rate = allowance.retry_after, allowance.rate
+        words = f"Too many requests of this {rate.whose}: {rate.per_second:g} a second are let through; try again in"
+        details = {"limit": rate.per_second, "burst": rate.burst, "retryAfter": seconds}
+        raise RejectedError(Rejection(ErrorCode.RATE_LIMITED, f"{words} {seconds} s", details))

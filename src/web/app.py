@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 
 from aiohttp import web
@@ -23,6 +23,7 @@ from ..store.replicas import open_replicas
 from ..store.routing import ReadRouter
 from .admission import secure
 from .auth import AUTHENTICATOR, required_authenticator
+from .background import background
 from .batches import BULK_READER, MEMORY, create_batch, progress_batch, retry_batch
 from .bodies import Memory
 from .bulk import BULK, BulkCommands
@@ -45,9 +46,6 @@ from .waiters import WAITING, Waiters, wait
 from .writes import ACTIONS, command_handler, create
 
 logger = logging.getLogger(__name__)
-
-_RESTART_SECONDS = 1.0
-_CANCEL_SECONDS = 0.1
 
 _HEALTH = web.AppKey("health", Health)
 _METRICS = web.AppKey("metrics", Metrics)
@@ -149,31 +147,8 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         notifications = Notifications(cache, reader, commands, waiters)
         watches = (replicas.watch,) if settings.replica_urls else ()
         for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, app[AUDIT].run, *watches):
-            await stack.enter_async_context(_background(work))
+            await stack.enter_async_context(background(work))
         yield
-
-
-@asynccontextmanager
-async def _background(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Keep something running beside the requests."""
-    task = asyncio.create_task(_again_and_again(work))
-    try:
-        yield
-    finally:
-        # A driver that connects just now may lose a cancellation (redis-py does on Python 3.11): ask until it is heard.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=_CANCEL_SECONDS)
-
-
-async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await work()
-        except Exception:
-            # A mistake in one piece of work must not end the waits of everybody.
-            logger.exception("Background work failed and starts again", extra={"action": "background_failed"})
-        await asyncio.sleep(_RESTART_SECONDS)
 
 
 async def _health(request: web.Request) -> web.Response:

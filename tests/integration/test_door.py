@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 from tests.harness.installation import Installation
@@ -18,6 +19,7 @@ from tests.harness.waiting import eventually
 from tests.harness.web import Web
 
 from assessmentstore.settings import Settings
+from assessmentstore.store import postgres as postgres_module
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.refusals import RefusalStore
 from assessmentstore.web import limits
@@ -96,36 +98,85 @@ async def test_no_route_lets_anybody_in_without_the_right(rendering: str) -> Non
                 assert answer.headers["Cache-Control"] == "no-store"
 
 
-async def test_no_route_hangs_with_services_that_hang() -> None:
-    connections: list[asyncio.StreamWriter] = []
+class Wire:
+    """A connection to a service that passes everything on, until it is cut and passes nothing: not even an end."""
 
-    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._open: set[asyncio.StreamWriter] = set()
+        self.url = ""
 
-    server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with serving(alone(address)) as client:
-        started = time.monotonic()
-        asking = [
-            client.request(
-                method,
-                path,
-                json=None if method == "GET" else REQUEST,
-                headers=bearer("root", Role.ADMIN),
-                params={"timeout": "100"} if path.endswith("/wait") else {"q": "x"} if path.endswith("/search") else {},
-            )
-            for method, path in closed_routes()
-        ]
-        answers = await asyncio.wait_for(asyncio.gather(*asking), 30)
+    def cut(self) -> None:
+        """Go silent."""
+        self._passing.clear()
 
-        assert time.monotonic() - started < 20
-        told = {f"{answer.method} {answer.url.path}": answer.status for answer in answers}
-        assert set(told.values()) <= {400, 404, 408, 503}, told
-        assert told["POST /assessments"] == told["GET /assessments/a-1"] == 503
-        assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
-    server.close()
-    for writer in connections:
-        writer.close()
+    async def __aenter__(self) -> Wire:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        user, at, _ = self._target.netloc.rpartition("@")
+        self.url = urlunsplit(self._target._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        if not self._passing.is_set():
+            return
+        far_reader, far_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        self._open.add(far_writer)
+        await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer), return_exceptions=True)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            await self._passing.wait()
+            writer.write(data)
+
+
+async def ask_everything(client: Client) -> dict[str, ClientResponse]:
+    """Every closed route at once, as an administrator who does not wait for long."""
+    routes = closed_routes()
+    asking = [
+        client.request(
+            method,
+            path,
+            json=None if method == "GET" else REQUEST,
+            headers=bearer("root", Role.ADMIN),
+            params={"timeout": "100"} if path.endswith("/wait") else {"q": "x"} if path.endswith("/search") else {},
+        )
+        for method, path in routes
+    ]
+    answers = await asyncio.wait_for(asyncio.gather(*asking), 30)
+    return {f"{method} {path}": answer for (method, path), answer in zip(routes, answers, strict=True)}
+
+
+async def test_no_route_hangs_when_services_hang_in_the_middle_of_their_work(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "_CONNECT_SECONDS", 1.0)  # a stop waits as long for connections that hang
+    async with Wire(settings.database_url) as postgres, Wire(settings.redis_url) as redis, Wire("tcp://-") as kafka:
+        kafka.cut()
+        wired = {"database_url": postgres.url, "redis_url": redis.url, "kafka_bootstrap": urlsplit(kafka.url).netloc}
+        async with serving(settings, command_timeout=1.0, **wired) as client:
+            before = await ask_everything(client)
+            assert before["GET /assessments"].status == 200
+            assert before["GET /assessments/a-1"].status == 404
+            postgres.cut()
+            redis.cut()
+            started = time.monotonic()
+
+            answers = await ask_everything(client)
+
+            assert time.monotonic() - started < 15
+            told = {route: answer.status for route, answer in answers.items()}
+            assert set(told.values()) <= {400, 404, 408, 503}, told
+            assert told["GET /assessments"] == told["POST /assessments"] == told["GET /assessments/a-1"] == 503
+            assert all(answer.headers["Retry-After"] for answer in answers.values() if answer.status == 503)
 
 
 @pytest.mark.settings(rate_limit=0.5, rate_burst=4)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from assessmentstore.web.limits import Allowance, LocalCounts, Rate
 
-RATES = st.builds(Rate, st.floats(0.1, 1000), st.integers(1, 50))
-GAPS = st.lists(st.floats(0, 2), min_size=1, max_size=60)
+RATES = st.builds(Rate, st.floats(0.1, 20), st.integers(1, 6))
+GAPS = st.lists(st.floats(0, 0.3), min_size=1, max_size=40)
 
 
 @given(RATES, GAPS)

@@ -189,7 +189,7 @@ async def test_only_who_came_by_https_is_told_to_stay_with_it(port: int, forward
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 10\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n5\r\nx"])
 async def test_a_body_that_does_not_arrive_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, port: int, framing: bytes
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, port: int, framing: bytes
 ) -> None:
     monkeypatch.setattr(admission, "_BODY_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -200,6 +200,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"REQUEST_TIMEOUT","message":"The body has not arrived within 0.2 s"' in answer
+    assert "Unhandled exception" not in caplog.text
 
 
 async def test_headers_that_do_not_arrive_are_not_waited_for() -> None:

@@ -18,12 +18,17 @@ from .services.processes import are_free
 from .settings import Settings, SettingsError
 from .store.migrate import is_migrated
 from .store.migrate import migrate as migrate_database
+from .store.refusals import RefusalStore
 from .telemetry import watch_process
 from .web.app import serve
 from .web.auth import Authenticator
 from .web.health import Health, Metrics, standard_checks
 from .web.kafka_probe import KafkaProbe
-from .web.worker_routes import add_worker_routes
+from .web.limits import Limits
+from .web.proxies import Proxies
+from .web.refusals import Refusals
+from .web.server import Runner
+from .web.worker_routes import Door, add_worker_routes
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +109,7 @@ async def _missing(settings: Settings) -> str:
     return "the schema or the topics are missing: run assessmentstore migrate"
 
 
-def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> None:
+def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> aiohttp_web.AppRunner:
     """The routes of the worker's own port, with one check more than the web has."""
     settings, kafka = app.settings, KafkaProbe(app.settings)
 
@@ -116,11 +121,14 @@ def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> 
         return {"owned": owned} if app.lanes.ready else {"owned": owned, "status": "unhealthy"}
 
     worker_web.on_cleanup.append(close)
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
     add_worker_routes(
         worker_web,
         source=app.states,
-        authenticator=Authenticator(secret) if secret else None,
+        authenticator=Authenticator.of(settings),
         health=Health(standard_checks(app.pools.read, app.shared_cache, kafka) | {"partitions": partitions}),
         metrics=Metrics(app.pools),
+        door=Door(
+            Proxies(settings.trusted_proxies), Limits(app.redis, settings), Refusals(RefusalStore(app.pools.write))
+        ),
     )
+    return Runner(worker_web)

@@ -216,6 +216,9 @@ def web() -> None:
 def token(
     user: Annotated[str | None, typer.Option(help="Whom it speaks for; else you.", show_default=False)] = None,
     role: Annotated[list[str] | None, typer.Option(help="USER, ADMIN or HUMAN_OVERSIGHT; may repeat.")] = None,
+    permission: Annotated[
+        list[str] | None, typer.Option(help="A permission in place of those of the roles; may repeat.")
+    ] = None,
     expires: Annotated[int, typer.Option(min=1, help="Seconds that it is good for.")] = 3600,
 ) -> None:
     """Print a token for development.
@@ -227,14 +230,27 @@ def token(
       assessmentstore token --user alice --role USER
     """
     from .dev.access import client_settings, local_user, signing_secret
-    from .web.auth import Role, mint_token
+    from .web.auth import Permission, Role, mint_token
 
     unknown = set(role or ()) - set(Role)
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)} is not one of {', '.join(Role)}", param_hint="--role")
+    strange = set(permission or ()) - set(Permission)
+    if strange:
+        words = f"{', '.join(strange)} is not one of {', '.join(Permission)}"
+        raise typer.BadParameter(words, param_hint="--permission")
     roles = [Role(name) for name in role or [Role.USER]]
-    secret = signing_secret(client_settings())
-    typer.echo(mint_token(secret, user or local_user(), roles, timedelta(seconds=expires)))
+    settings = client_settings()
+    minted = mint_token(
+        signing_secret(settings),
+        user or local_user(),
+        roles,
+        timedelta(seconds=expires),
+        permissions=permission or (),
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+    typer.echo(minted)
 
 
 app.add_typer(services, name="services", help="Start, stop and find Kafka, Postgres and Redis.")

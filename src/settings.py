@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    AnyHttpUrl,
     Field,
     PostgresDsn,
     RedisDsn,
@@ -42,12 +44,27 @@ def _bootstrap_servers(value: str) -> str:
     return ",".join(servers)
 
 
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks with commas between; a single address is one too.
+
+    Raises:
+        ValueError: one is no network.
+    """
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _networks(value: str) -> str:
+    networks(value)
+    return value
+
+
 def _url(kind: type[Any]) -> AfterValidator:
     """Check that a text is a URL of `kind`, and keep it a text."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
-    def check(value: str) -> str:
-        adapter.validate_python(value)
+    def check(value: str | None) -> str | None:
+        if value is not None:
+            adapter.validate_python(value)
         return value
 
     return AfterValidator(check)
@@ -97,6 +114,18 @@ class Settings(BaseSettings):
     """Redis, the shared cache and the wake-ups."""
     jwt_secret: Annotated[SecretStr | None, Field(validation_alias=_also_without_prefix("JWT_SECRET"))] = None
     """The shared secret that signs tokens (HS256)."""
+    jwks_url: Annotated[str | None, _url(AnyHttpUrl)] = None
+    """Where the public keys of the issuer of tokens are (JWKS); the secret, where there is one, is believed besides."""
+    jwt_issuer: str | None = None
+    """The `iss` that every token has to have."""
+    jwt_audience: str | None = None
+    """What `aud` of every token has to name."""
+    rate_limit: Annotated[float, Field(ge=0, le=1_000_000)] = 1000.0
+    """Requests a second that one user may send, over all processes; 0 is no limit. A batch counts as one."""
+    rate_burst: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    """Requests that one user may send at once; without it, those of one second."""
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    """Networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: `10.0.0.0/8,::1`."""
     http_host: str = "0.0.0.0"  # noqa: S104 - a server in a container has to listen to all
     """The address that web and worker listen on."""
     http_port: Port = 3000

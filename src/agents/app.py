@@ -13,6 +13,7 @@ from typing import Any
 import faust
 import structlog
 from aiohttp import web
+from redis.asyncio import Redis
 
 from ..models.assessment import AssessmentRecord
 from ..models.positions import Positions
@@ -111,7 +112,8 @@ class CommandsApp(faust.App):
     shared_cache: SharedCache
     consumer: BatchConsumer
     crash_points: CrashPoints
-    mount_web: Callable[[CommandsApp, web.Application], None]
+    redis: Redis
+    mount_web: Callable[[CommandsApp, web.Application], web.AppRunner]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -130,8 +132,8 @@ class CommandsApp(faust.App):
         self.conf.datadir.mkdir(parents=True, exist_ok=True)
         await super().on_first_start()
         self.pools = await self._resources.enter_async_context(open_pools(self.settings, application="worker"))
-        redis = await self._resources.enter_async_context(open_redis(self.settings))
-        self.shared_cache = SharedCache(redis, self.settings.topic_prefix)
+        self.redis = await self._resources.enter_async_context(open_redis(self.settings))
+        self.shared_cache = SharedCache(self.redis, self.settings.topic_prefix)
         tables = Tables(self.settings)
         self._resources.callback(tables.close)
         await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))
@@ -141,8 +143,8 @@ class CommandsApp(faust.App):
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache))
 
     def on_webserver_init(self, web_server: Any) -> None:
-        """Add the worker's own routes."""
-        self.mount_web(self, web_server.web_app)
+        """Add the worker's own routes, and have them run as we want it."""
+        web_server._runner = self.mount_web(self, web_server.web_app)
 
     async def on_stop(self) -> None:
         """Finish the batches under way before the consumer leaves the group."""
@@ -200,14 +202,14 @@ class _AsTheyCome(faust.Schema[Any, Any]):
 def build_app(
     settings: Settings,
     *,
-    mount_web: Callable[[CommandsApp, web.Application], None],
+    mount_web: Callable[[CommandsApp, web.Application], web.AppRunner],
     middlewares: Sequence[Any] = (),
 ) -> CommandsApp:
     """The worker's Faust app.
 
     Args:
         settings: of this installation.
-        mount_web: adds the routes of the worker's port.
+        mount_web: adds the routes of the worker's port, and makes what runs it.
         middlewares: of the worker's port.
     """
     app = CommandsApp(

@@ -53,7 +53,14 @@ def local_token(settings: Settings) -> str:
     Raises:
         SettingsError: there is no secret.
     """
-    return mint_token(signing_secret(settings), local_user(), [Role.ADMIN], _LIFETIME)
+    return mint_token(
+        signing_secret(settings),
+        local_user(),
+        [Role.ADMIN],
+        _LIFETIME,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
 
 
 def signing_secret(settings: Settings) -> str:

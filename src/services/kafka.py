@@ -80,7 +80,7 @@ class Kafka:
         cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
         with scratch_folder(folder) as scratch:
             properties = _write_properties(scratch, (1, 2))
-            arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
+            arguments = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", properties]
             command = [*self._java("-XX:TieredStopAtLevel=1"), *arguments]
             await run(*command, folder=scratch, what="Formatting Kafka's data directory")
             (scratch / "data").rename(folder / "data")

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 
 from aiohttp import web
@@ -19,10 +19,13 @@ from ..store.cache import SharedCache, open_redis
 from ..store.maintenance import Maintenance
 from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
+from ..store.refusals import RefusalStore
 from ..store.replicas import open_replicas
 from ..store.routing import ReadRouter
 from ..store.trail import TrailReader
-from .auth import AUTHENTICATOR, Authenticator
+from .admission import secure
+from .auth import AUTHENTICATOR, required_authenticator
+from .background import background
 from .batches import BULK_READER, MEMORY, create_batch, progress_batch, retry_batch
 from .bodies import Memory
 from .bulk import BULK, BulkCommands
@@ -32,23 +35,21 @@ from .feed import FEED, MOST_STREAMS, Feed
 from .freshness import READS
 from .health import Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
+from .limits import LIMITS, Limits
 from .lists import get_history, get_list, get_search, get_stats
 from .maintenance import CLEANUP, Cleanup, cleanup
 from .notifications import Notifications
 from .once import ONCE, Once
+from .proxies import PROXIES, Proxies
 from .publisher import Publisher
 from .reads import SOURCE, STATE_PATH, get_state, get_status
+from .refusals import AUDIT, Refusals
+from .server import Runner
 from .streams import TRAIL, all_events, assessment_events
 from .waiters import WAITING, Waiters, wait
 from .writes import ACTIONS, command_handler, create
 
 logger = logging.getLogger(__name__)
-
-# Requests in flight are answered at once when a stop begins; this is for those that write their answer just then.
-_SHUTDOWN_SECONDS = 2.0
-
-_RESTART_SECONDS = 1.0
-_CANCEL_SECONDS = 0.1
 
 _OTHER_FILES = 2_000
 """Requests, pools and logs, beside the streams."""
@@ -64,13 +65,12 @@ def build_app(settings: Settings) -> web.Application:
     """The whole HTTP API; it opens what it needs when it starts, and needs no service to be there for that.
 
     Raises:
-        SettingsError: there is no JWT secret.
+        SettingsError: there is neither a JWT secret nor an issuer.
     """
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
-    if not secret:
-        raise SettingsError("ASSESSMENTSTORE_JWT_SECRET: not set; the web needs the secret that signs tokens")
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=MAX_COMMAND_BYTES)
-    app[AUTHENTICATOR] = Authenticator(secret)
+    app[AUTHENTICATOR] = required_authenticator(settings)
+    app[PROXIES] = Proxies(settings.trusted_proxies)
+    app.on_response_prepare.append(secure)
     app.cleanup_ctx.append(partial(_parts, settings))
     app.on_shutdown.append(_end_waits)
     app.router.add_post("/assessments", create)
@@ -104,10 +104,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         SettingsError: a setting is missing, or the port is taken.
     """
-    # Without cancellation a wait would outlive its client by up to its timeout.
-    runner = web.AppRunner(
-        build_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS
-    )
+    runner = Runner(build_app(settings))
     _allow_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -170,34 +167,14 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write))
         app[CLEANUP] = Cleanup(Maintenance(pools.write, settings.commands_topic), cache, reader)
+        app[LIMITS], app[AUDIT] = Limits(redis, settings), Refusals(RefusalStore(pools.write))
+        stack.push_async_callback(app[AUDIT].close)
         notifications = Notifications(cache, reader, commands, waiters, feed)
         watches = (replicas.watch,) if settings.replica_urls else ()
-        for work in (publisher.run, notifications.run, waiters.wake, waiters.poll, feed.run, *watches):
-            await stack.enter_async_context(_background(work))
+        works = (publisher.run, notifications.run, waiters.wake, waiters.poll, feed.run, app[AUDIT].run, *watches)
+        for work in works:
+            await stack.enter_async_context(background(work))
         yield
-
-
-@asynccontextmanager
-async def _background(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Keep something running beside the requests."""
-    task = asyncio.create_task(_again_and_again(work))
-    try:
-        yield
-    finally:
-        # A driver that connects just now may lose a cancellation (redis-py does on Python 3.11): ask until it is heard.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=_CANCEL_SECONDS)
-
-
-async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await work()
-        except Exception:
-            # A mistake in one piece of work must not end the waits of everybody.
-            logger.exception("Background work failed and starts again", extra={"action": "background_failed"})
-        await asyncio.sleep(_RESTART_SECONDS)
 
 
 async def _health(request: web.Request) -> web.Response:

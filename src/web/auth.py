@@ -1,9 +1,14 @@
-"""Who asks, and what he may do: bearer tokens, roles, permissions and ownership."""
+"""Who asks, and what he may do: bearer tokens, roles, permissions and ownership.
+
+A token is signed with the shared secret (HS256 and nothing else) or with a key of the issuer (JWKS), by an algorithm
+that the key itself allows; what the token's header says chooses among these, and never widens them (RFC 8725).
+"""
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,16 +17,22 @@ from typing import Any
 
 import jwt
 from aiohttp import web
-from structlog.contextvars import bind_contextvars
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import MAX_ID_LENGTH
 from ..models.errors import ErrorCode, RejectedError, Rejection
+from ..settings import Settings, SettingsError
+from .jwks import KeySet
 
 logger = logging.getLogger(__name__)
 
-# The one algorithm that is taken, whatever a token's header says.
+# The one algorithm that goes with the shared secret.
 _ALGORITHM = "HS256"
+
+# Clocks differ a little: a token that was made a moment ago is no token of the future. It ends on the second.
+_LEEWAY_SECONDS = 5
+
+_INVALID = "Invalid or expired token"
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
@@ -45,10 +56,16 @@ class Permission(StrEnum):
     RETRY = "retry:assessment"
     MAINTAIN = "maintain:store"
     """Delete what ended long ago, whoever owns it."""
+    MIGRATE = "migrate:store"
+    """Steer the migration from the old system."""
 
+
+_ON_ASSESSMENTS = frozenset(
+    {Permission.CREATE, Permission.VIEW, Permission.UPDATE, Permission.CANCEL, Permission.RETRY}
+)
 
 PERMISSIONS: Mapping[str, frozenset[str]] = {
-    Role.USER: frozenset(Permission) - {Permission.MAINTAIN},
+    Role.USER: _ON_ASSESSMENTS,
     Role.ADMIN: frozenset(Permission),
     # Oversight watches, stops and sends back; it neither orders assessments nor reports on them.
     Role.HUMAN_OVERSIGHT: frozenset({Permission.VIEW, Permission.CANCEL, Permission.RETRY}),
@@ -65,55 +82,124 @@ class User:
     id: str
     roles: frozenset[str]
     permissions: frozenset[str]
-    expires_at: int
+    expires_at: float
     """The end of the token, in seconds since 1970."""
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether assessments of others are this user's business too."""
+        return not self.roles.isdisjoint(_SEE_EVERYTHING)
 
     def owns(self, record: AssessmentRecord) -> bool:
         """Whether an assessment is this user's business."""
         return record.owner == self.id or self.sees_everything
 
-    @property
-    def sees_everything(self) -> bool:
-        """Whether everybody's assessments are this user's business."""
-        return not self.roles.isdisjoint(_SEE_EVERYTHING)
-
 
 class Authenticator:
-    """Read bearer tokens that one shared secret signs."""
+    """Read bearer tokens that one shared secret signs, or one of an issuer's keys."""
 
-    def __init__(self, secret: str) -> None:
+    def __init__(
+        self,
+        secret: str = "",
+        keys: KeySet | None = None,
+        *,
+        issuer: str | None = None,
+        audience: str | None = None,
+    ) -> None:
         self._secret = secret
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
 
-    def user(self, authorization: str | None) -> User:
+    @classmethod
+    def of(cls, settings: Settings) -> Authenticator | None:
+        """What the settings ask for; nothing where they name neither a secret nor an issuer."""
+        secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
+        keys = KeySet(settings.jwks_url) if settings.jwks_url else None
+        if not secret and keys is None:
+            return None
+        return cls(secret, keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+    async def user(self, authorization: str | None) -> User:
         """The user of an `Authorization` header.
 
         Raises:
             RejectedError: UNAUTHENTICATED, there is no token or it is not valid.
+            UnavailableError: the issuer's keys are not known.
         """
         if not authorization:
             raise _unauthenticated("A bearer token is required: send Authorization: Bearer <token>")
         match = _BEARER.fullmatch(authorization.strip())
         if match is None:
-            raise _unauthenticated("Invalid or expired token")
+            raise _unauthenticated(_INVALID)
         try:
-            claims = jwt.decode(match[1], self._secret, algorithms=[_ALGORITHM], options={"require": ["exp"]})
-            return _user(claims)
-        except (jwt.InvalidTokenError, ValueError) as error:
+            return _user(await self._claims(match[1]))
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             logger.info("A token was refused: %s", error, extra={"action": "token_refused"})
-            raise _unauthenticated("Invalid or expired token") from error
+            raise _unauthenticated(_INVALID) from error
+
+    async def _claims(self, token: str) -> Mapping[str, Any]:
+        header = jwt.get_unverified_header(token)
+        algorithm, kid = header.get("alg"), header.get("kid")
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            await self._key(algorithm, kid),
+            algorithms=[str(algorithm)],
+            leeway=_LEEWAY_SECONDS,
+            issuer=self._issuer,
+            audience=self._audience,
+            options={"require": self._required, "verify_aud": self._audience is not None},
+        )
+        if claims["exp"] <= time.time():
+            raise jwt.ExpiredSignatureError("the token has expired")
+        return claims
+
+    @property
+    def _required(self) -> list[str]:
+        wanted = {"exp": True, "iss": self._issuer is not None, "aud": self._audience is not None}
+        return [claim for claim, is_wanted in wanted.items() if is_wanted]
+
+    async def _key(self, algorithm: object, kid: object) -> Any:
+        """What verifies a token that says so of itself."""
+        if algorithm == _ALGORITHM and self._secret:
+            return self._secret
+        # An issuer's keys are public: none of them ever goes with an algorithm that takes a shared secret.
+        key = None
+        if self._keys is not None and isinstance(algorithm, str) and (kid is None or isinstance(kid, str)):
+            key = await self._keys.find(kid, algorithm)
+        if key is None:
+            raise jwt.InvalidKeyError(f"no key with the id {kid!r} goes with the algorithm {algorithm!r}")
+        return key.key
 
 
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+
+USER = web.RequestKey("user", User)
+"""Whom the door let in; `admission.py` puts it there."""
+
+
+def required_authenticator(settings: Settings) -> Authenticator:
+    """The authenticator of the settings.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    authenticator = Authenticator.of(settings)
+    if authenticator is None:
+        raise SettingsError(
+            "ASSESSMENTSTORE_JWT_SECRET, ASSESSMENTSTORE_JWKS_URL: neither is set; the web needs the secret that signs"
+            " tokens, or the URL of the issuer's public keys"
+        )
+    return authenticator
 
 
 def authorize(request: web.Request, permission: Permission) -> User:
     """The user of a request, who has a permission.
 
     Raises:
-        RejectedError: UNAUTHENTICATED or FORBIDDEN.
+        RejectedError: FORBIDDEN.
     """
-    user = request.app[AUTHENTICATOR].user(request.headers.get("Authorization"))
-    bind_contextvars(user_id=user.id)
+    user = request[USER]
     if permission not in user.permissions:
         raise RejectedError(Rejection(ErrorCode.FORBIDDEN, f"The permission {permission} is required"))
     return user
@@ -130,10 +216,21 @@ def check_owner(user: User, record: AssessmentRecord) -> None:
         raise RejectedError(Rejection(ErrorCode.FORBIDDEN, words), assessment_id=record.assessment_id)
 
 
-def mint_token(secret: str, user: str, roles: Collection[Role], lifetime: timedelta) -> str:
-    """Sign a token for development."""
+def mint_token(
+    secret: str,
+    user: str,
+    roles: Collection[Role],
+    lifetime: timedelta,
+    *,
+    permissions: Collection[str] = (),
+    issuer: str | None = None,
+    audience: str | None = None,
+) -> str:
+    """Sign a token for development; permissions, where there are any, take the place of those of the roles."""
     now = datetime.now(UTC)
-    claims = {"sub": user, "roles": [str(role) for role in roles], "iat": now, "exp": now + lifetime}
+    claims: dict[str, Any] = {"sub": user, "roles": [str(role) for role in roles], "iat": now, "exp": now + lifetime}
+    optional = {"permissions": list(permissions) or None, "iss": issuer, "aud": audience}
+    claims |= {name: value for name, value in optional.items() if value is not None}
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
 
 
@@ -146,12 +243,13 @@ def _user(claims: Mapping[str, Any]) -> User:
     user_id = claims.get("sub") or claims.get("userId")
     if not isinstance(user_id, str) or not user_id or len(user_id) > MAX_ID_LENGTH or "\x00" in user_id:
         raise ValueError(f"neither sub nor userId is a text of 1 to {MAX_ID_LENGTH} characters")
+    user_id.encode()  # half a surrogate pair can be neither stored nor sent
     roles = _names(claims, "roles") | _names(claims, "role")
     if "roles" not in claims and "role" not in claims:
         roles = frozenset({Role.USER})
     defaults = frozenset[str]().union(*(PERMISSIONS.get(role, frozenset()) for role in roles))
     permissions = _names(claims, "permissions") if "permissions" in claims else defaults
-    return User(user_id, roles, permissions, int(claims["exp"]))
+    return User(user_id, roles, permissions, float(claims["exp"]))
 
 
 def _names(claims: Mapping[str, Any], claim: str) -> frozenset[str]:

@@ -13,8 +13,10 @@ from aiohttp import web
 
 from ..models.errors import ErrorCode, RejectedError, StaleError, UnavailableError
 from ..telemetry import ERRORS
+from .admission import admit
 from .headers import accepts_problem
 from .middleware import Handler, observe, route_pattern
+from .refusals import note_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ REGISTRY: Mapping[ErrorCode, tuple[int, str]] = {
     ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "The body is not JSON"),
     ErrorCode.IDEMPOTENCY_MISMATCH: (422, "The key was used for another request"),
+    ErrorCode.RATE_LIMITED: (429, "Too many requests"),
     ErrorCode.INTERNAL_ERROR: (500, "Internal server error"),
     ErrorCode.SERVICE_UNAVAILABLE: (503, "Not available for now"),
 }
@@ -94,6 +97,8 @@ def problem(
         headers["Retry-After"] = _RETRY_AFTER
     if code is ErrorCode.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
+    if code is ErrorCode.RATE_LIMITED:
+        headers["Retry-After"] = str((details or {}).get("retryAfter", _RETRY_AFTER))
     return Problem(
         status=status or usual,
         code=code,
@@ -113,7 +118,7 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        found = _from_aiohttp(request, error)
+        found = from_aiohttp(request, error)
     except RejectedError as error:
         found = _from_rejection(request, error)
     except StaleError as error:
@@ -129,7 +134,7 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
     return respond(request, found)
 
 
-MIDDLEWARES = (observe, render_errors)
+MIDDLEWARES = (observe, render_errors, admit)
 """What every application of ours wraps its handlers in, outermost first."""
 
 
@@ -140,7 +145,10 @@ def respond(request: web.Request, found: Problem) -> web.Response:
     else:
         body, content_type = found.envelope(), "application/json"
     headers = {**found.headers, "Vary": "Accept", "Content-Type": content_type}
-    return web.Response(body=orjson.dumps(body), status=found.status, headers=headers)
+    response = web.Response(body=orjson.dumps(body), status=found.status, headers=headers)
+    if found.status == HTTPStatus.REQUEST_TIMEOUT and found.code != ErrorCode.TIMEOUT:
+        response.force_close()  # the rest of the request may come yet, and is no request of its own
+    return response
 
 
 def _from_rejection(request: web.Request, error: RejectedError) -> Problem:
@@ -162,11 +170,12 @@ def _from_staleness(request: web.Request, error: StaleError) -> Problem:
     return problem(ErrorCode.SERVICE_UNAVAILABLE, words, details=details, assessment_id=assessment_id)
 
 
-def _from_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:
+def from_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:
     """What aiohttp itself refuses: no such route, another method, a body that cannot be read."""
     status = HTTPStatus(error.status)
     words = {
         HTTPStatus.NOT_FOUND: f"There is nothing at {request.rel_url.raw_path}",
+        HTTPStatus.REQUEST_TIMEOUT: error.reason,
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at {request.rel_url.raw_path}",
     }
     headers = {name: value for name, value in error.headers.items() if name == "Allow"}
@@ -175,11 +184,18 @@ def _from_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:
 
 
 def _note(request: web.Request, found: Problem) -> None:
-    """Count an error, and log a refusal of access with the user and the route."""
+    """Count an error; audit a refusal, and log one of access with the user and the route."""
     route = route_pattern(request)
     ERRORS.labels(found.code).inc()
     if seed_type := _SEED_TYPES.get((request.method, route)):
         ERRORS.labels(seed_type).inc()
+    note_refusal(
+        request,
+        status=found.status,
+        code=found.code,
+        message=found.message,
+        assessment_id=found.assessment_id or request.match_info.get("id"),
+    )
     if found.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         logger.warning(
             "Access refused: %s",

@@ -1,4 +1,4 @@
-"""Around every request: its trace context, the ids in its log lines, its metrics, and harmless headers."""
+"""Around every request: its trace context, the ids in its log lines, and its metrics."""
 
 from __future__ import annotations
 
@@ -50,8 +50,6 @@ def begin_answer(request: web.Request, response: web.StreamResponse) -> None:
     HTTP_TIME.labels(route).observe(time.perf_counter() - request[_STARTED])
     HTTP_REQUESTS.labels(route, str(response.status)).inc()
     response.headers[_HEADER] = request[TRACEPARENT]
-    response.headers["Server"] = "assessmentstore"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     if positions := promised():
         response.headers[TOKEN_HEADER] = positions.encode()
 

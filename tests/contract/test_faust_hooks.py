@@ -27,6 +27,7 @@ from faust.app.base import App
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
+from faust.web.drivers import aiohttp as aiohttp_driver
 
 from assessmentstore.agents.records import FetchedRecord, _SlowBatch
 
@@ -189,3 +190,9 @@ def test_a_fetched_record_has_the_fields_of_aiokafkas_own_in_their_order() -> No
     own = [field.name for field in dataclasses.fields(ConsumerRecord)]
 
     assert list(FetchedRecord._fields) == own
+
+
+def test_the_workers_web_runs_what_stands_in_its_runner() -> None:
+    assert "self._runner" in inspect.getsource(aiohttp_driver.Web._new_transport_tcp)
+    assert "self._runner.setup()" in inspect.getsource(aiohttp_driver.Web.start_server)
+    assert "self._runner.cleanup()" in inspect.getsource(aiohttp_driver.Web.stop_server)

@@ -130,6 +130,25 @@ def test_a_token_speaks_for_the_user_in_all_his_roles(monkeypatch: pytest.Monkey
     assert token["exp"] - token["iat"] == 60
 
 
+def test_a_token_may_list_permissions_and_names_the_issuer_that_the_settings_want(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ASSESSMENTSTORE_JWT_SECRET", SECRET)
+    monkeypatch.setenv("ASSESSMENTSTORE_JWT_ISSUER", "us")
+    monkeypatch.setenv("ASSESSMENTSTORE_JWT_AUDIENCE", "store")
+
+    token = jwt.decode(
+        call("token", "--permission", "view:assessment", "--permission", "maintain:store").output.strip(),
+        SECRET,
+        algorithms=["HS256"],
+        audience="store",
+        issuer="us",
+    )
+
+    assert token["permissions"] == ["view:assessment", "maintain:store"]
+    assert "view:nothing is not one of" in call("token", "--permission", "view:nothing").output
+
+
 def test_a_token_is_for_a_plain_user_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_SECRET", SECRET)
 

@@ -25,7 +25,7 @@ from .bulk import BULK
 from .middleware import TRACEPARENT
 from .once import ONCE, Work
 from .outgoing import Outgoing, prepare
-from .patience import Turns
+from .patience import Turns, promptly
 from .writes import named_id
 
 BULK_READER = web.AppKey("bulk_reader", BulkReader)
@@ -114,7 +114,7 @@ async def retry_batch(request: web.Request) -> web.Response:
 
     async def plan() -> JsonObject:
         owner = None if user.sees_everything else user.id
-        selected = await request.app[BULK_READER].retryable(most, owner=owner, limit=MAX_ITEMS)
+        selected = await promptly(request.app[BULK_READER].retryable(most, owner=owner, limit=MAX_ITEMS))
         return {"selected": selected}
 
     async def do(key: str, plan: JsonObject) -> JsonObject:
@@ -180,7 +180,7 @@ def _prepare(
 async def _out_of_reach(request: web.Request, user: User, names: Sequence[str | None]) -> JsonObject:
     """The places of items whose assessment does not exist, or is somebody else's."""
     ids = {name for name in names if name and len(name) <= MAX_ID_LENGTH and "\x00" not in name}
-    owners = await request.app[BULK_READER].owners(ids)
+    owners = await promptly(request.app[BULK_READER].owners(ids))
     asked = [(index, name) for index, name in enumerate(names) if name in ids]
     return {
         "unknown": [index for index, name in asked if name not in owners],

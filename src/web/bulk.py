@@ -18,11 +18,11 @@ from aiohttp import web
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..models.positions import Positions
 from ..store.batches import Settled
+from ..store.patience import within
 from ..store.replies import CommandKey
 from .commands import Commands, Replies
 from .freshness import promise
 from .outgoing import Outgoing
-from .patience import within
 
 logger = logging.getLogger(__name__)
 

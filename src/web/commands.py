@@ -16,11 +16,11 @@ from aiohttp import web
 from ..models.commands import CommandHeader
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..models.positions import Positions
+from ..store.patience import within
 from ..store.replies import CommandKey, Outcome, read_reply
 from ..telemetry import WAITERS
 from .freshness import promise
 from .outgoing import Outgoing
-from .patience import within
 from .publisher import NotSentError
 
 logger = logging.getLogger(__name__)

@@ -16,13 +16,14 @@ from ..models.errors import UnavailableError
 from ..models.metrics import AssessmentMetrics
 from ..store.cache import SharedCache
 from ..store.metrics import read_metrics
+from ..store.patience import within
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
 from ..store.replicas import Replicas
 from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, POOL_CONNECTIONS, THROUGHPUT
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
-from .patience import within
+from .patience import promptly
 from .reads import json_response
 
 logger = logging.getLogger(__name__)
@@ -167,12 +168,9 @@ class Metrics:
         Raises:
             UnavailableError: Postgres is away.
         """
-        try:
-            with postgres_errors():
-                return await within(_CHECK_SECONDS, self._read_within())
-        except TimeoutError as error:
-            raise UnavailableError(f"Postgres does not answer: {error}") from error
+        with postgres_errors():
+            return await promptly(self._add_up(), seconds=_CHECK_SECONDS)
 
-    async def _read_within(self) -> AssessmentMetrics:
+    async def _add_up(self) -> AssessmentMetrics:
         async with self._pools.read.acquire() as connection:
             return await read_metrics(connection)

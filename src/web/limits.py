@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..settings import Settings
 from ..store.cache import redis_errors
-from .patience import within
+from ..store.patience import within
 
 # KEYS: the caller. ARGV: microseconds between two requests, and the burst as microseconds.
 # Answers whether the request is let through, and in how many microseconds the allowance is whole again.

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
 from ..models.base import JsonObject
-from ..models.errors import RejectedError, Rejection, UnavailableError
+from ..models.errors import RejectedError, Rejection
 from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
 from ..store.lists import list_page
 from ..store.postgres import Connection
@@ -26,7 +26,7 @@ from ..store.searches import search
 from ..store.stats import statistics
 from .auth import Permission, User, authorize
 from .freshness import READS, consistency
-from .patience import within
+from .patience import promptly
 from .reads import json_response, visible
 
 Q = TypeVar("Q", bound=BaseModel)
@@ -107,10 +107,7 @@ async def _read(request: web.Request, work: Callable[[Connection], Coroutine[Any
     reading = request.app[READS].read(
         lambda connection: _in_snapshot(connection, work), consistency(request), patience=_REPLICA_SECONDS
     )
-    try:
-        return (await within(_READ_SECONDS, reading)).value
-    except TimeoutError as error:
-        raise UnavailableError(f"Postgres does not answer: {error}") from error
+    return (await promptly(reading, seconds=_READ_SECONDS)).value
 
 
 async def _in_snapshot(connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:

@@ -16,11 +16,15 @@ from ..store.reads import StateReader
 from .auth import Permission, authorize
 from .bodies import read_object, whole_member
 from .once import ONCE, Work
+from .patience import promptly
 
 logger = logging.getLogger(__name__)
 
 # Longer requests are cut off by proxies: a cleanup of millions is several requests with one key.
 _CLEANUP_SECONDS = 20.0
+
+# One chunk takes some ten milliseconds.
+_CHUNK_SECONDS = 10.0
 
 # What ended just now stays until a worker notes that its events are published, a second or so later. Without Kafka that
 # takes longer: then it stays for the next cleanup.
@@ -40,7 +44,7 @@ class Cleanup:
 
     async def plan(self, days: int) -> JsonObject:
         """From when on assessments stay; the same for every repeat."""
-        return {"before": (await self._store.retention_start(days)).isoformat(), "deleted": 0}
+        return {"before": (await promptly(self._store.retention_start(days))).isoformat(), "deleted": 0}
 
     async def run(self, user_id: str, key: str, plan: JsonObject) -> int:
         """Delete chunk after chunk, and tell how many assessments are gone.
@@ -53,8 +57,8 @@ class Cleanup:
         started, before = clock(), datetime.fromisoformat(plan["before"])
         while True:
             # In this order: what is published in between is passed over by neither.
-            some_stay = await self._store.unpublished(ended_before=before)
-            chunk = await self._store.delete_some(user_id, key, ended_before=before)
+            some_stay = await promptly(self._store.unpublished(ended_before=before))
+            chunk = await promptly(self._store.delete_some(user_id, key, ended_before=before), seconds=_CHUNK_SECONDS)
             if chunk.deleted:
                 await self._evict(chunk.deleted)
             if chunk.last:
@@ -63,7 +67,7 @@ class Cleanup:
                 await asyncio.sleep(_PUBLISH_PAUSE)
             elif clock() > started + _CLEANUP_SECONDS:
                 raise _unfinished(key, chunk.total)
-        await self._store.forget_requests()
+        await promptly(self._store.forget_requests(), seconds=_CHUNK_SECONDS)
         return chunk.total
 
     async def _evict(self, assessment_ids: list[str]) -> None:

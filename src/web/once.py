@@ -19,6 +19,7 @@ from ..models.base import JsonObject
 from ..models.errors import RejectedError, Rejection, UnavailableError
 from ..store.batches import BatchRequests, BegunRequest
 from .headers import idempotency_key
+from .patience import promptly
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +69,17 @@ class Once:
         return web.Response(body=answer, headers={"Content-Type": "application/json", **headers})
 
     async def _begun(self, user_id: str, key: str, work: Work) -> BegunRequest:
-        found = await self._requests.find(user_id, key)
-        return found or await self._requests.begin(user_id, key, work.fingerprint, await work.plan())
+        found = await promptly(self._requests.find(user_id, key))
+        if found is not None:
+            return found
+        plan = await work.plan()
+        return await promptly(self._requests.begin(user_id, key, work.fingerprint, plan))
 
     async def _keep(self, user_id: str, key: str, answer: bytes, *, known: bool) -> bytes:
         try:
             if known:
-                return await self._requests.finish(user_id, key, answer)
-            await self._requests.forget(user_id, key)
+                return await promptly(self._requests.finish(user_id, key, answer))
+            await promptly(self._requests.forget(user_id, key))
         except UnavailableError as error:
             # A repeat finds everything done, and makes the same answer of it.
             logger.warning("An answer was not kept: %s", error, extra={"action": "answer_not_kept"})

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
+from ..models.errors import UnavailableError
 from ..store.patience import within
 
-__all__ = ["Turns", "within"]
+T = TypeVar("T")
+
+# Postgres answers within milliseconds; whoever asks a Postgres that hangs is told so, and may try elsewhere.
+_PROMPT_SECONDS = 5.0
 
 # Other requests wait no longer than this for their turn.
 _TURN_SECONDS = 0.005
+
+
+async def promptly(work: Coroutine[Any, Any, T], *, seconds: float = _PROMPT_SECONDS) -> T:
+    """Await what Postgres answers, no longer than a client should wait for it.
+
+    Raises:
+        UnavailableError: it takes longer, or Postgres is away.
+    """
+    try:
+        return await within(seconds, work)
+    except TimeoutError as error:
+        raise UnavailableError(f"Postgres does not answer: {error}") from error
 
 
 class Turns:

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import MAX_ID_LENGTH
-from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
+from ..models.errors import ErrorCode, RejectedError, Rejection
 from ..store.reads import StateSource
 from .auth import Permission, User, authorize, check_owner
 from .freshness import consistency
 from .headers import entity_tag, none_match, whole_number
-from .patience import within
+from .patience import promptly
 
 SOURCE = web.AppKey("source", StateSource)
 
@@ -24,9 +24,6 @@ STATE_PATH = "/assessments/{id:[^/]+}"
 _MIN_VERSION_SECONDS = 2.0
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
-
-# Postgres answers within milliseconds; whoever asks a Postgres that hangs is told so, and may try elsewhere.
-_READ_SECONDS = 5.0
 
 _LARGEST_VERSION = 2**31 - 1
 
@@ -61,10 +58,7 @@ async def visible(request: web.Request, user: User, *, min_version: int = 0) -> 
     """
     assessment_id = path_id(request)
     reading = request.app[SOURCE].get(assessment_id, min_version=min_version, positions=consistency(request))
-    try:
-        record = await within(_READ_SECONDS, reading)
-    except TimeoutError as error:
-        raise UnavailableError(f"The state cannot be read: {error}") from error
+    record = await promptly(reading)
     if record is None:
         raise RejectedError(Rejection.not_found(assessment_id), assessment_id=assessment_id)
     check_owner(user, record)

@@ -16,11 +16,11 @@ from aiohttp import web
 
 from ..models.base import MAX_ID_LENGTH
 from ..models.errors import UnavailableError
+from ..store.patience import within
 from ..store.refusals import Refusal
 from ..telemetry import REFUSALS, REFUSALS_LOST
 from .auth import USER
 from .middleware import TRACEPARENT, route_pattern
-from .patience import within
 from .proxies import remote_address
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,12 @@ from aiohttp import web
 from ..models.assessment import UNCHANGING_STATES
 from ..models.errors import RejectedError, Rejection, UnavailableError
 from ..models.events import EventType
+from ..store.postgres import Connection
 from ..store.trail import TrailReader
 from .auth import Permission, User, authorize
 from .feed import FEED
+from .freshness import READS, consistency
+from .patience import promptly
 from .positions import position_text
 from .reads import visible
 from .sse import Stream, abort
@@ -50,10 +53,10 @@ async def assessment_events(request: web.Request) -> web.StreamResponse:
     user, wanted = authorize(request, Permission.VIEW), read_wanted(request)
     feed, trail = request.app[FEED], request.app[TRAIL]
     with feed.open(partial(abort, request)) as subscription:
-        # From here on the history is read: whoever was promised to see something has waited for it before.
+        # What the client was promised to see is there once its state is visible.
         assessment_id = (await visible(request, user)).assessment_id
-        await feed.reached(())
-        current = await trail.version(assessment_id)
+        await promptly(feed.reached(()))
+        current = await promptly(trail.version(assessment_id))
         if current is None:
             raise RejectedError(Rejection.not_found(assessment_id), assessment_id=assessment_id)
         version, state = current
@@ -71,12 +74,23 @@ async def all_events(request: web.Request) -> web.StreamResponse:
     user, wanted = authorize(request, Permission.VIEW), read_wanted(request)
     feed, trail = request.app[FEED], request.app[TRAIL]
     with feed.open(partial(abort, request)) as subscription:
-        # As above: whoever has to wait for a position does it before this.
-        position, reset = resume(wanted.last_id, await trail.bounds())
-        await feed.reached(position)
+        await _promised(request)
+        position, reset = resume(wanted.last_id, await promptly(trail.bounds()))
+        await promptly(feed.reached(position))
         events = AllEvents(user, wanted.types, trail, feed, position)
         send = partial(events.run, subscription=subscription, reset=reset)
         return await _stream(request, user, send, position_text(position))
+
+
+async def _promised(request: web.Request) -> None:
+    """Wait until what a `Consistency-Token` names is applied: a replica that has it has it from the primary."""
+
+    async def nothing(_: Connection) -> None:
+        pass
+
+    positions = consistency(request)
+    if positions is not None:
+        await promptly(request.app[READS].read(nothing, positions))
 
 
 def read_wanted(request: web.Request) -> Wanted:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from assessmentstore.web.patience import within
+from assessmentstore.store.patience import within
 
 
 async def test_the_result_and_the_error_of_the_work_come_through() -> None:

@@ -70,15 +70,16 @@ class Ask:
             return answer.status, await answer.json(content_type=None), answer.headers
 
 
-Surface = Callable[[Ask, dict[str, str]], Awaitable[int | None]]
-"""Read an assessment in one way, with these headers: the version that it shows, 0 for none, nothing for a 503."""
+Surface = Callable[[Ask, int, dict[str, str]], Awaitable[int | None]]
+"""Read an assessment in one way, after its progress, with these headers: the version shown, 0 for none, nothing for a
+503."""
 
 
 def _shown(path: str, version: Callable[[Any], int]) -> Surface:
-    """A way to read: the path, with {id} in it, and where the answer tells the version."""
+    """A way to read: the path, with {id} and {progress} in it, and where the answer tells the version."""
 
-    async def surface(ask: Ask, headers: dict[str, str]) -> int | None:
-        status, body, _ = await ask("GET", path.format(id=ask.assessment_id), **headers)
+    async def surface(ask: Ask, progress: int, headers: dict[str, str]) -> int | None:
+        status, body, _ = await ask("GET", path.format(id=ask.assessment_id, progress=progress), **headers)
         if status == 503:
             return None
         return version(body) if status == 200 else 0
@@ -90,13 +91,23 @@ def _in_page(body: Any) -> int:
     return max((int(item["version"]) for item in body["assessments"]), default=0)
 
 
+def _is_counted(body: Any) -> int:
+    """Statistics tell no version: an assessment is counted at the progress it has come to, or it is not."""
+    return sys.maxsize if body["total"] else 0
+
+
 SURFACES: dict[str, Surface] = {
     "get": _shown("/{id}", lambda body: int(body["version"])),
     "list": _shown("?serverName={id}", _in_page),
     "search": _shown("/search?q={id}", _in_page),
+    "stats": _shown("/stats?serverName={id}&minProgress={progress}&maxProgress={progress}", _is_counted),
     "history": _shown("/{id}/history", lambda body: len(body["history"])),
 }
 """The ways to read that are judged; another one is a line here."""
+
+
+def _progress_at(version: int) -> int:
+    return version % 101
 
 
 @dataclass(slots=True)
@@ -137,7 +148,7 @@ class Run:
             version += 1
             prefer = {"Prefer": "respond-async"} if random.random() < 0.5 else {}
             token = await self._command(
-                assessment_id, f"/{assessment_id}/progress", {"progress": version % 101}, **prefer
+                assessment_id, f"/{assessment_id}/progress", {"progress": _progress_at(version)}, **prefer
             )
             name = random.choice(self.surfaces)
             await asyncio.gather(
@@ -161,7 +172,7 @@ class Run:
         end = time.monotonic() + _PATIENCE
         while True:
             started = time.monotonic()
-            seen = await SURFACES[name](self.ask(assessment_id), headers)
+            seen = await SURFACES[name](self.ask(assessment_id), _progress_at(version), headers)
             tally.seconds.append(time.monotonic() - started)
             if seen is not None:
                 break

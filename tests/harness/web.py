@@ -36,9 +36,10 @@ class Answer(NamedTuple):
 class Web:
     """One `assessmentstore web`."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, *, port: int | None = None) -> None:
+        """Start it, on a port of its own where none is given."""
         self._installation = installation
-        (self.port,) = free_ports(1, among=_PORTS)
+        self.port = port or free_ports(1, among=_PORTS)[0]
         folder = installation.settings.data_dir
         folder.mkdir(parents=True, exist_ok=True)
         environment = installation.environment() | {f"{ENV_PREFIX}HTTP_PORT": str(self.port)}

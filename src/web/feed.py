@@ -19,7 +19,7 @@ from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableErro
 from ..models.events import EventType
 from ..store.trail import Bounds, Chunk, TrailEvent
 from ..telemetry import STREAMS, STREAMS_CUT
-from .positions import Position, covers, moved, offset_at, position_text
+from .feed_positions import Position, covers, moved, offset_at, position_text
 from .sse import event_text
 
 logger = logging.getLogger(__name__)

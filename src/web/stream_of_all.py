@@ -9,7 +9,7 @@ from ..models.events import EventType
 from ..store.trail import Bounds, TrailReader
 from .auth import User
 from .feed import EVERYTHING, Feed, Subscription, owner_channel
-from .positions import (
+from .feed_positions import (
     Position,
     covers,
     distance,

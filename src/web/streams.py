@@ -22,9 +22,9 @@ from ..store.postgres import Connection
 from ..store.trail import TrailReader
 from .auth import Permission, User, authorize
 from .feed import FEED
+from .feed_positions import position_text
 from .freshness import READS, consistency
 from .patience import promptly
-from .positions import position_text
 from .reads import visible
 from .sse import Stream, abort
 from .stream_of_all import AllEvents, resume

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assessmentstore.web.positions import (
+from assessmentstore.web.feed_positions import (
     Position,
     covers,
     distance,

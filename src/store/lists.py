@@ -138,7 +138,8 @@ async def _count(
     connection: Connection, query: ListQuery, owner: str | None, chosen: tuple[Any, ...]
 ) -> tuple[int, bool]:
     if query.are_counted:
-        return await connection.fetchval(QUERIES["count_by_totals"], *counted(query, owner)), True
+        rows = await connection.fetch(QUERIES["totals"], *counted(query, owner))
+        return sum(row["assessments"] for row in rows), True
     found = await connection.fetchval(QUERIES["count_matching"], *chosen, MOST_COUNTED + 1)
     return min(found, MOST_COUNTED), found <= MOST_COUNTED
 

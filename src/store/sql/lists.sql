@@ -12,16 +12,6 @@ SELECT count(*) FROM (
     SELECT FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) LIMIT $15
 ) AS found
 
--- count_by_totals --
--- How many assessments filters let through that counters are kept for.
-SELECT coalesce(sum(assessments), 0)::bigint FROM assessment_totals
-WHERE scope = $1
-    AND ($2::text[] IS NULL OR state = ANY($2))
-    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
-    AND ($4::text IS NULL OR source = $4)
-    AND ($5::int IS NULL OR priority >= $5)
-    AND ($6::int IS NULL OR priority <= $6)
-
 -- matching_statistics --
 -- The same as `totals`, `created_totals` and `server_totals` together, of what filters let through, in one pass: a row
 -- has either type, priority and state, or a day from an instant on ($16), or a server.

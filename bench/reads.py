@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from urllib.parse import urlencode
 
 import aiohttp
@@ -32,6 +33,7 @@ from .workload import LIFE, commands
 _READERS = 2
 _WARM_UP_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+_KNOWN_IDS = 20_000
 _SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
 
 TARGETS = {"get": 10.0, "list": 100.0, "search": 100.0, "stats": 100.0}
@@ -92,7 +94,7 @@ async def _measure(arguments: argparse.Namespace) -> dict[str, list[float]]:
         started = time.perf_counter()
         await fill(chosen.database_url, arguments.count)
         print(f"{arguments.count:,} assessments stored in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-        ids = [record.assessment_id for record in assessments(min(arguments.count, 20_000))]
+        ids = [record.assessment_id for record in islice(assessments(arguments.count), _KNOWN_IDS)]
         async with running(WORKER, chosen) as worker, running(WEB, chosen) as web:
             await _until_ready(worker, web)
             load = asyncio.create_task(_load(chosen, arguments.pace))

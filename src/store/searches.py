@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..models.assessment import AssessmentRecord
 from ..models.filters import SearchQuery
@@ -14,9 +15,10 @@ from .postgres import Connection, record_from_row
 from .queries import QUERIES
 from .search import prefix_query, search_texts, words
 
-# The cost of a search must not grow with history: all of the newest assessments that match are ranked, and so many of
-# the others.
+# The cost of a search must not grow with history. What many assessments have is looked for among the newest only; what
+# few have is looked for among all of them, up to a bound.
 _NEWEST = 2000
+_MANY = 100
 MOST_RANKED = 500
 
 # An index of trigrams finds no shorter part of a word.
@@ -39,6 +41,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class _Hits:
+    ids: list[str]
+    total: int
+    are_all: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SearchPage:
     """Some of what was found, best first."""
 
@@ -52,23 +61,36 @@ async def search(connection: Connection, query: SearchQuery, owner: str | None, 
     """Look for words and parts of them; where there is nothing, for words that are spelt almost so."""
     wanted = words(query.q)
     part = query.q.lower() if len(query.q) >= _SHORTEST_PART else ""
-    looked = [prefix_query(wanted), like_literal(part), owner, MOST_RANKED, _NEWEST]
-    if wanted and not await connection.fetchval(QUERIES["is_found"], *looked[:3]):
+    hits = await _hits(connection, (prefix_query(wanted), like_literal(part), owner), query.limit, offset)
+    if not hits.total and wanted:
         choices = await _stand_ins(connection, wanted)
         wanted = [word for words_ in choices for word in words_]
-        looked[:2] = _choice_query(choices), ""
-    rows = await connection.fetch(QUERIES["search"], *looked, query.limit, offset)
-    records = await connection.fetch(QUERIES["load_states"], [row["assessment_id"] for row in rows])
+        hits = await _hits(connection, (_choice_query(choices), "", owner), query.limit, offset)
+    records = await connection.fetch(QUERIES["load_states"], hits.ids)
     by_id = {row["assessment_id"]: record_from_row(row) for row in records}
     shown = re.compile("|".join(_patterns(wanted, part)) or "(?!)", re.IGNORECASE)
-    total = rows[0]["total"] if rows else 0
-    more = offset + len(rows) < total
+    end = offset + len(hits.ids)
     return SearchPage(
-        [Found(state, _highlights(state, shown)) for row in rows if (state := by_id.get(row["assessment_id"]))],
-        total,
-        total < MOST_RANKED,
-        offset + len(rows) if more else None,
+        [Found(state, _highlights(state, shown)) for key in hits.ids if (state := by_id.get(key))],
+        hits.total,
+        hits.are_all,
+        end if hits.ids and end < hits.total else None,
     )
+
+
+async def _hits(connection: Connection, wanted: tuple[Any, ...], limit: int, offset: int) -> _Hits:
+    """A page of ids, best first, and how many there are."""
+    rows = await connection.fetch(QUERIES["search_newest"], *wanted, _NEWEST, limit, offset)
+    total = rows[0]["total"] if rows else 0
+    are_all = bool(rows) and rows[0]["looked_at"] < _NEWEST
+    if total < _MANY and not are_all:
+        rows = await connection.fetch(QUERIES["search_all"], *wanted, MOST_RANKED, limit, offset)
+        total = rows[0]["total"] if rows else 0
+        are_all = total < MOST_RANKED
+    if not rows and offset:
+        # There is no row that could tell the total: the page before the first one does.
+        return replace(await _hits(connection, wanted, 1, 0), ids=[])
+    return _Hits([row["assessment_id"] for row in rows], total, are_all)
 
 
 async def _stand_ins(connection: Connection, wanted: Sequence[str]) -> list[list[str]]:

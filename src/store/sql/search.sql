@@ -15,16 +15,29 @@ WHERE NOT EXISTS (SELECT FROM search_vocabulary AS known WHERE known.word = new.
 ORDER BY word
 ON CONFLICT (word) DO NOTHING
 
--- search --
--- Assessments that have words that begin so ($1), or whose id or server has this in it ($2), best first: an id that is
--- or begins with what is looked for, then by rank. Of very many only some are ranked ($4), among them all of the
--- newest ($5).
-WITH recent AS (
-    SELECT assessment_id, names, document FROM assessment_search
+-- search_newest --
+-- Of the newest assessments ($4), those that have words that begin so ($1), or whose id or server has this in it ($2),
+-- best first: an id that is or begins with what is looked for, then by rank.
+WITH newest AS MATERIALIZED (
+    SELECT assessment_id, names, document, created_at FROM assessment_search
     WHERE $3::text IS NULL OR owner = $3
     ORDER BY created_at DESC
-    LIMIT $5
-), by_words AS (
+    LIMIT $4
+)
+SELECT assessment_id, count(*) OVER () AS total, (SELECT count(*) FROM newest) AS looked_at
+FROM newest
+WHERE ($1 <> '' AND document @@ $1::tsquery) OR ($2 <> '' AND names LIKE '%' || $2 || '%')
+ORDER BY
+    $2 <> '' AND (names LIKE $2 || ' %' OR names = $2) DESC,
+    $2 <> '' AND names LIKE $2 || '%' DESC,
+    CASE WHEN $1 = '' THEN 0 ELSE ts_rank(document, $1::tsquery) END DESC,
+    created_at DESC,
+    assessment_id
+LIMIT $5 OFFSET $6
+
+-- search_all --
+-- The same of all assessments; where very many match, some of them ($4).
+WITH by_words AS (
     SELECT assessment_id FROM assessment_search
     WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
@@ -33,12 +46,7 @@ WITH recent AS (
     WHERE $2 <> '' AND names LIKE '%' || $2 || '%' AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), found AS (
-    SELECT assessment_id FROM recent
-    WHERE ($1 <> '' AND document @@ $1::tsquery) OR ($2 <> '' AND names LIKE '%' || $2 || '%')
-    UNION
-    SELECT assessment_id FROM by_words
-    UNION
-    SELECT assessment_id FROM by_part
+    SELECT assessment_id FROM by_words UNION SELECT assessment_id FROM by_part
 )
 SELECT assessment_id, count(*) OVER () AS total
 FROM found JOIN assessment_search USING (assessment_id)
@@ -48,18 +56,7 @@ ORDER BY
     CASE WHEN $1 = '' THEN 0 ELSE ts_rank(document, $1::tsquery) END DESC,
     created_at DESC,
     assessment_id
-LIMIT $6 OFFSET $7
-
--- is_found --
--- Whether there is anything to be found.
-SELECT
-    EXISTS (
-        SELECT FROM assessment_search
-        WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
-    ) OR EXISTS (
-        SELECT FROM assessment_search
-        WHERE $2 <> '' AND names LIKE '%' || $2 || '%' AND ($3::text IS NULL OR owner = $3)
-    )
+LIMIT $5 OFFSET $6
 
 -- nearest_words --
 -- For each of several words, those of the vocabulary that are most like it.

@@ -58,29 +58,35 @@ GROUP BY assessment_type, priority, state
 -- Assessments by the day of their creation, in a time zone, from an instant on; of certain states where those are named.
 SELECT
     (quarter AT TIME ZONE $5)::date AS date, sum(counted)::bigint AS assessments,
-    (sum(completed) FILTER (WHERE $2::text[] IS NULL OR 'completed' = ANY($2)))::bigint AS completed,
-    (sum(failed) FILTER (WHERE $2::text[] IS NULL OR 'failed' = ANY($2)))::bigint AS failed
-FROM created_totals
-CROSS JOIN LATERAL counted_ends($2, assessments, completed, failed, cancelled) AS counted
-WHERE scope = $1
-    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
-    AND ($4::text IS NULL OR source = $4)
-    AND quarter >= $6
+    sum(completed)::bigint AS completed, sum(failed)::bigint AS failed
+FROM (
+    SELECT
+        quarter, sum(counted_ends($2, assessments, completed, failed, cancelled)) AS counted,
+        sum(completed) FILTER (WHERE $2::text[] IS NULL OR 'completed' = ANY($2)) AS completed,
+        sum(failed) FILTER (WHERE $2::text[] IS NULL OR 'failed' = ANY($2)) AS failed
+    FROM created_totals
+    WHERE scope = $1
+        AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+        AND ($4::text IS NULL OR source = $4)
+        AND quarter >= $6
+    GROUP BY quarter
+) AS quarters
 GROUP BY 1
 HAVING sum(counted) > 0
 ORDER BY 1
 
 -- server_totals --
 -- The servers with the most assessments; of certain states where those are named.
-SELECT server_name, sum(counted)::bigint AS assessments, max(last_created_at) AS last_created_at
+SELECT
+    server_name, sum(counted_ends($2, assessments, completed, failed, cancelled))::bigint AS assessments,
+    max(last_created_at) AS last_created_at
 FROM server_totals
-CROSS JOIN LATERAL counted_ends($2, assessments, completed, failed, cancelled) AS counted
 WHERE scope = $1
     AND ($3::text[] IS NULL OR assessment_type = ANY($3))
     AND ($4::text IS NULL OR source = $4)
 GROUP BY server_name
-HAVING sum(counted) > 0
-ORDER BY assessments DESC, server_name
+HAVING sum(counted_ends($2, assessments, completed, failed, cancelled)) > 0
+ORDER BY 2 DESC, server_name
 LIMIT $5
 
 -- metrics --

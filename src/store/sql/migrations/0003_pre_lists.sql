@@ -35,7 +35,9 @@ CREATE TABLE assessment_search (
 
 CREATE INDEX idx_assessment_search_created ON assessment_search(created_at);
 CREATE INDEX idx_assessment_search_owner ON assessment_search(owner, created_at);
-CREATE INDEX idx_assessment_search_document ON assessment_search USING gin (document);
+-- New entries wait in a list that every search reads: it is kept short.
+CREATE INDEX idx_assessment_search_document ON assessment_search USING gin (document)
+    WITH (gin_pending_list_limit = 256);
 
 -- Every word of letters that stands in a document: a typing error is led back to one of these.
 CREATE TABLE search_vocabulary (word TEXT PRIMARY KEY);
@@ -46,7 +48,8 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
         CREATE EXTENSION IF NOT EXISTS pg_trgm;
-        CREATE INDEX idx_assessment_search_names ON assessment_search USING gin (names gin_trgm_ops);
+        CREATE INDEX idx_assessment_search_names ON assessment_search USING gin (names gin_trgm_ops)
+            WITH (gin_pending_list_limit = 256);
         CREATE INDEX idx_search_vocabulary_word ON search_vocabulary USING gin (word gin_trgm_ops);
         CREATE FUNCTION nearest_words(wanted TEXT, most INTEGER) RETURNS SETOF TEXT
         LANGUAGE SQL STABLE AS
@@ -61,6 +64,7 @@ $$;
 
 -- Counters of assessments. A scope is an owner, or '' for everybody. Each command partition counts in a slot of its own,
 -- so that no batch waits for another; -1 is for those who are no partition. A counter is the sum over the slots.
+-- Everybody's rows lie together, where a sum over them reads few pages; there is room on each to change them in place.
 CREATE TABLE assessment_totals (
     slot INTEGER NOT NULL,
     scope TEXT NOT NULL,
@@ -73,7 +77,10 @@ CREATE TABLE assessment_totals (
     timed BIGINT NOT NULL,
     duration_ms BIGINT NOT NULL,
     PRIMARY KEY (scope, assessment_type, source, priority, state, slot)
-);
+) PARTITION BY LIST (scope);
+
+CREATE TABLE assessment_totals_of_all PARTITION OF assessment_totals FOR VALUES IN ('') WITH (fillfactor = 70);
+CREATE TABLE assessment_totals_of_owners PARTITION OF assessment_totals DEFAULT WITH (fillfactor = 70);
 
 -- By server; what is neither completed nor failed nor cancelled is active.
 CREATE TABLE server_totals (
@@ -88,7 +95,10 @@ CREATE TABLE server_totals (
     cancelled BIGINT NOT NULL,
     last_created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     PRIMARY KEY (scope, server_name, assessment_type, source, slot)
-);
+) PARTITION BY LIST (scope);
+
+CREATE TABLE server_totals_of_all PARTITION OF server_totals FOR VALUES IN ('') WITH (fillfactor = 70);
+CREATE TABLE server_totals_of_owners PARTITION OF server_totals DEFAULT WITH (fillfactor = 70);
 
 -- By quarters of an hour, of which every time zone's days are made.
 CREATE TABLE created_totals (
@@ -102,7 +112,10 @@ CREATE TABLE created_totals (
     failed BIGINT NOT NULL,
     cancelled BIGINT NOT NULL,
     PRIMARY KEY (scope, quarter, assessment_type, source, slot)
-);
+) PARTITION BY LIST (scope);
+
+CREATE TABLE created_totals_of_all PARTITION OF created_totals FOR VALUES IN ('') WITH (fillfactor = 70);
+CREATE TABLE created_totals_of_owners PARTITION OF created_totals DEFAULT WITH (fillfactor = 70);
 
 -- Which of the counters by state count, where states are named.
 CREATE FUNCTION counted_ends(
@@ -157,7 +170,8 @@ BEGIN ATOMIC
         coalesce(sum(round(extract(epoch FROM completed_at - started_at) * 1000)), 0)
     FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
     WHERE scope IS NOT NULL
-    GROUP BY scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state;
+    GROUP BY scope, coalesce(assessment_type, ''), coalesce(source, ''), priority, state
+    ORDER BY scope;
 
     INSERT INTO server_totals
     SELECT
@@ -166,7 +180,8 @@ BEGIN ATOMIC
         count(*) FILTER (WHERE state = 'cancelled'), max(created_at)
     FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
     WHERE scope IS NOT NULL AND server_name IS NOT NULL
-    GROUP BY scope, server_name, coalesce(assessment_type, ''), coalesce(source, '');
+    GROUP BY scope, server_name, coalesce(assessment_type, ''), coalesce(source, '')
+    ORDER BY scope, server_name;
 
     INSERT INTO created_totals
     SELECT
@@ -175,7 +190,8 @@ BEGIN ATOMIC
         count(*) FILTER (WHERE state = 'cancelled')
     FROM assessment_states CROSS JOIN LATERAL (SELECT '' AS scope UNION SELECT owner) AS scopes
     WHERE scope IS NOT NULL
-    GROUP BY scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, ''), coalesce(source, '');
+    GROUP BY scope, date_bin('15 minutes', created_at, 'epoch'), coalesce(assessment_type, ''), coalesce(source, '')
+    ORDER BY scope, date_bin('15 minutes', created_at, 'epoch');
 END;
 
 -- What is there already.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .client_commands import commands
+from .commands import PARTS
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -254,7 +254,8 @@ def token(
 
 
 app.add_typer(services, name="services", help="Start, stop and find Kafka, Postgres and Redis.")
-app.add_typer(commands)
+for part in PARTS:
+    app.add_typer(part)
 
 
 def main() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def for_people(stream: TextIO) -> bool:
@@ -19,12 +22,24 @@ def for_people(stream: TextIO) -> bool:
 def print_answer(answer: Mapping[str, Any], as_json: bool) -> None:
     """Print an answer as a table on a terminal, else as JSON."""
     if as_json or not for_people(sys.stdout):
-        _print_json(answer)
+        print_json(answer)
     else:
         _print_table(answer)
 
 
-def _print_json(answer: Mapping[str, Any]) -> None:
+def print_rows(rows: Iterable[Mapping[str, Any]], table: Callable[[], RenderableType], as_json: bool) -> None:
+    """Print rows as a table on a terminal, else as lines of JSON."""
+    if as_json or not for_people(sys.stdout):
+        for row in rows:
+            print_json(row)
+    else:
+        from rich.console import Console  # noqa: PLC0415 - slow, and for people only
+
+        Console().print(table())
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """Print a line of JSON."""
     typer.echo(orjson.dumps(answer))
 
 
@@ -45,10 +60,19 @@ def _print_table(answer: Mapping[str, Any]) -> None:
 def print_change(record: Mapping[str, Any], as_json: bool) -> None:
     """Print the state of an assessment on one line, for people on a terminal and as JSON elsewhere."""
     if as_json or not for_people(sys.stdout):
-        return _print_json(record)
+        return print_json(record)
     message = record["errorMessage"] or record["message"] or ""
     at = record["updatedAt"][11:19]
     return typer.echo(f"{at}  v{record['version']:<3}  {record['state']:<10}  {record['progress']:>3} %  {message}")
+
+
+def print_event(event: Mapping[str, Any], as_json: bool) -> None:
+    """Print an event on one line, for people on a terminal and as JSON elsewhere."""
+    if as_json or not for_people(sys.stdout):
+        return print_json(event)
+    said = event.get("error") or event.get("reason") or event["message"] or ""
+    at, kind = event["occurredAt"][11:19], event["type"].removeprefix("assessment.")
+    return typer.echo(f"{at}  {event['assessmentId']}  v{event['version']:<3}  {kind:<10}  {said}")
 
 
 @contextmanager

@@ -19,7 +19,10 @@ from assessmentstore.dev.access import client_settings, local_user, write_access
 from assessmentstore.settings import Settings, without_password
 
 SECRET = "a-secret-that-is-long-enough-for-hs256"
-COMMANDS = ("dev", "migrate", "worker", "web", "token", "create", "get", "wait", "watch", "cancel", "retry", "cleanup")
+COMMANDS = (
+    *("dev", "migrate", "worker", "web", "token", "create", "get", "history", "wait", "watch", "cancel", "retry"),
+    *("list", "search", "stats", "batch", "top", "events", "cleanup"),
+)
 SERVICES = ("up", "down", "env")
 
 

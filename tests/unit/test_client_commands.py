@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.api_fake import STATE, FakeApi, refusal, serving
+from tests.unit.api_fake import STATE, FakeApi, event, refusal, serving, sse
 from typer.testing import CliRunner, Result
 
-from assessmentstore import client_commands, output
+from assessmentstore import output
 from assessmentstore.cli import app
-
-DONE = STATE | {"version": 3, "state": "completed", "progress": 100}
+from assessmentstore.commands import one
 
 
 @pytest.fixture
@@ -30,12 +29,15 @@ async def call(api: FakeApi, *arguments: str, stdin: str | None = None) -> Resul
 
 
 async def test_create_makes_the_request_of_its_options(api: FakeApi) -> None:
-    api.will_answer({"assessmentId": "a-1", "version": 1}, status=201)
+    api.will_answer({"assessmentId": "a-1", "status": "created", "version": 1}, status=201)
     options = ["--option", "deepScan=true", "--option", "timeout=5000", "--option", "note=a=b"]
 
     result = await call(api, "create", "--type", "health", "--server", "web-1", "--priority", "7", *options)
 
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"assessmentId": "a-1", "version": 1})
+    assert (result.exit_code, json.loads(result.stdout)) == (
+        0,
+        {"assessmentId": "a-1", "status": "created", "version": 1},
+    )
     assert api.asked[0].body == {
         "assessmentType": "health",
         "serverName": "web-1",
@@ -45,7 +47,7 @@ async def test_create_makes_the_request_of_its_options(api: FakeApi) -> None:
 
 
 async def test_create_puts_its_options_over_the_request_on_standard_input(api: FakeApi) -> None:
-    api.will_answer({"assessmentId": "mine", "version": 1}, status=201)
+    api.will_answer({"assessmentId": "mine", "status": "created", "version": 1}, status=201)
     request = {"assessmentType": "health", "serverName": "web-1", "options": {"deepScan": False, "timeout": 1}}
     options = ["--type", "security", "--id", "mine", "--source", "installer", "--option", "deepScan=true"]
 
@@ -118,9 +120,9 @@ async def test_the_exit_code_of_wait_tells_that_time_is_up(api: FakeApi) -> None
 
 
 async def test_wait_with_a_bar_prints_the_outcome_alike(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_commands, "for_people", lambda _: True)
+    monkeypatch.setattr(one, "for_people", lambda _: True)
     api.will_answer(STATE)
-    api.will_answer(DONE)
+    api.will_stream(sse(event(3, "completed", result={}, durationMs=7, progress=100)))
     api.will_answer({"assessmentId": "a-1", "status": "completed"})
 
     result = await call(api, "wait", "a-1")
@@ -130,7 +132,7 @@ async def test_wait_with_a_bar_prints_the_outcome_alike(api: FakeApi, monkeypatc
 
 async def test_watch_prints_a_line_for_each_change(api: FakeApi) -> None:
     api.will_answer(STATE)
-    api.will_answer(DONE)
+    api.will_stream(sse(event(3, "completed", result={}, durationMs=7, progress=100)))
 
     result = await call(api, "watch", "a-1")
 

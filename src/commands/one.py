@@ -1,57 +1,28 @@
-"""The commands that are a client of the HTTP API: `create`, `get`, `wait`, `watch`, `cancel`, `retry`.
-
-They print for people on a terminal, and JSON with `--json` or where the output goes elsewhere.
-"""
+"""The commands about one assessment: `create`, `get`, `history`, `wait`, `watch`, `cancel`, `retry`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import for_people, print_answer, print_change, progress
+from ..output import for_people, print_answer, print_change, print_rows
+from .session import FAILED, LONG_PATIENCE, Id, Json, Token, Url, call, wire
 
 if TYPE_CHECKING:
-    from .client import Client
-    from .models.assessment import AssessmentRecord
-    from .models.base import JsonObject
+    from rich.console import RenderableType
 
-# Everything slow is imported where it is used: `--help` and a wrong option answer at once.
-# ruff: noqa: PLC0415
+    from ..client import AsyncClient, Outcome
+    from ..models.base import JsonObject
 
-_FAILED = 1
-# A client that follows something for long sits out a restart of the server.
-_LONG_PATIENCE = 120.0
-# A cleanup of millions is cut into requests of some seconds each.
-_CLEANUP_PATIENCE = 3600.0
+# ruff: noqa: PLC0415 - everything slow is imported where it is used
 
 commands = typer.Typer()
-
-T = TypeVar("T")
-
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        envvar="ASSESSMENTSTORE_URL",
-        help="Where the API is; else port ASSESSMENTSTORE_HTTP_PORT of this machine.",
-    ),
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        envvar="ASSESSMENTSTORE_TOKEN",
-        help="A JWT; else one for the local user, made with the configured secret.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on a terminal, too.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The assessment.", show_default=False)]
 
 
 @commands.command()
@@ -85,7 +56,7 @@ def create(  # noqa: PLR0913, PLR0917 - the options of a command line, each by i
         "assessmentId": assessment_id,
     }
     request = _request(data.read() if data else b"{}", named, option or [])
-    print_answer(_call(url, token, lambda client: client.create(request)), json)
+    print_answer(wire(call(url, token, lambda client: client.create(request))), json)
 
 
 @commands.command()
@@ -96,8 +67,32 @@ def get(assessment_id: Id, url: Url = None, token: Token = None, json: Json = Fa
     Example:
       assessmentstore get 7f1c0b6e --json
     """
-    record = _call(url, token, lambda client: client.get(assessment_id))
-    print_answer(_wire(record), json)
+    record = call(url, token, lambda client: client.get(assessment_id))
+    print_answer(wire(record), json)
+
+
+@commands.command()
+def history(
+    assessment_id: Id,
+    after_version: Annotated[int, typer.Option(min=0, help="Leave out what led to this version or before.")] = 0,
+    url: Url = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Print who did what to an assessment, oldest first.
+
+    \b
+    Example:
+      assessmentstore history 7f1c0b6e
+    """
+    entries = call(url, token, lambda client: client.history(assessment_id, after_version=after_version))
+
+    def table() -> RenderableType:
+        from .views import history_table
+
+        return history_table(entries)
+
+    print_rows(map(wire, entries), table, json)
 
 
 @commands.command()
@@ -118,9 +113,9 @@ def wait(
       assessmentstore wait 7f1c0b6e --timeout 60 && echo completed
     """
     waiting = _wait_with_bar if for_people(sys.stderr) else _wait
-    outcome = _call(url, token, lambda client: waiting(client, assessment_id, timeout), patience=timeout)
-    print_answer(outcome, json)
-    _exit_for(outcome["status"])
+    outcome = call(url, token, lambda client: waiting(client, assessment_id, timeout), patience=timeout)
+    print_answer(wire(outcome), json)
+    _exit_for(outcome.status)
 
 
 @commands.command()
@@ -135,14 +130,14 @@ def watch(assessment_id: Id, url: Url = None, token: Token = None, json: Json = 
       assessmentstore watch 7f1c0b6e
     """
 
-    async def follow(client: Client) -> str:
+    async def follow(client: AsyncClient) -> str:
         state = ""
         async for record in client.changes(assessment_id):
-            print_change(_wire(record), json)
+            print_change(wire(record), json)
             state = record.state
         return state
 
-    _exit_for(_call(url, token, follow, patience=_LONG_PATIENCE))
+    _exit_for(call(url, token, follow, patience=LONG_PATIENCE))
 
 
 @commands.command()
@@ -159,8 +154,7 @@ def cancel(
     Example:
       assessmentstore cancel 7f1c0b6e --reason "the server is being replaced"
     """
-    data = {} if reason is None else {"reason": reason}
-    print_answer(_wire(_call(url, token, lambda client: client.command(assessment_id, "cancel", data))), json)
+    print_answer(wire(call(url, token, lambda client: client.cancel(assessment_id, reason))), json)
 
 
 @commands.command()
@@ -171,30 +165,7 @@ def retry(assessment_id: Id, url: Url = None, token: Token = None, json: Json = 
     Example:
       assessmentstore retry 7f1c0b6e
     """
-    print_answer(_wire(_call(url, token, lambda client: client.command(assessment_id, "retry", {}))), json)
-
-
-@commands.command()
-def cleanup(
-    retention_days: Annotated[
-        int, typer.Option("--retention-days", min=0, help="Keep what ended within so many days.", show_default=False)
-    ],
-    url: Url = None,
-    token: Token = None,
-    json: Json = False,
-) -> None:
-    """Delete assessments that ended long ago.
-
-    Those that are completed, failed or cancelled go, with their history and metrics; how many is printed.
-    The token needs the permission maintain:store, which the role ADMIN has.
-
-    \b
-    Example:
-      assessmentstore cleanup --retention-days 90
-    """
-    with progress("deleting"):
-        answer = _call(url, token, lambda client: client.cleanup(retention_days), patience=_CLEANUP_PATIENCE)
-    print_answer(answer, json)
+    print_answer(wire(call(url, token, lambda client: client.retry(assessment_id))), json)
 
 
 def _request(data: bytes, named: Mapping[str, object], options: Sequence[str]) -> JsonObject:
@@ -226,28 +197,11 @@ def _parse(text: bytes, *, otherwise: Any) -> Any:
         return otherwise
 
 
-def _call(
-    url: str | None, token: str | None, use: Callable[[Client], Coroutine[Any, Any, T]], *, patience: float = 10.0
-) -> T:
-    """Open a session with the API, and return what is done with it."""
-    from .client import Client
-    from .dev.access import client_settings, local_token, local_url
-
-    settings = client_settings()
-    client = Client(url or local_url(settings.http_port), token or local_token(settings), patience=patience)
-
-    async def session() -> T:
-        async with client:
-            return await use(client)
-
-    return asyncio.run(session())
-
-
-async def _wait(client: Client, assessment_id: str, within: float) -> JsonObject:
+async def _wait(client: AsyncClient, assessment_id: str, within: float) -> Outcome:
     return await client.wait(assessment_id, within=within)
 
 
-async def _wait_with_bar(client: Client, assessment_id: str, within: float) -> JsonObject:
+async def _wait_with_bar(client: AsyncClient, assessment_id: str, within: float) -> Outcome:
     """Wait, and show the progress meanwhile."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -262,10 +216,6 @@ async def _wait_with_bar(client: Client, assessment_id: str, within: float) -> J
     return await client.wait(assessment_id, within=max(0.0, end - time.monotonic()))
 
 
-def _wire(record: AssessmentRecord | None) -> JsonObject:
-    return {} if record is None else record.model_dump(mode="json", by_alias=True)
-
-
 def _exit_for(state: str) -> None:
     if state != "completed":
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)

@@ -1,0 +1,11 @@
+"""The commands that are a client of the HTTP API.
+
+They print for people on a terminal, and JSON with `--json` or where the output goes elsewhere. Everything slow is
+imported where it is used: `--help` and a wrong option answer at once.
+"""
+
+from __future__ import annotations
+
+from . import batch, lists, live, maintenance, one
+
+PARTS = (one.commands, lists.commands, batch.commands, live.commands, maintenance.commands)

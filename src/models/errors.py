@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import ValidationError
 
 from .assessment import AssessmentState
-from .base import JsonObject
+from .base import JsonObject, WireModel
+from .commands import CommandType
 from .positions import TOKEN_HEADER
 
 _MOST_ERRORS_TOLD = 20
@@ -100,6 +102,20 @@ class Rejection:
             f"{command_id} was used before for another request: give every request a key of its own",
             {"commandId": command_id},
         )
+
+
+class RejectedCommand(WireModel):
+    """A record of the rejections topic: the refused command, and why it was refused."""
+
+    command_id: str
+    type: CommandType
+    assessment_id: str
+    code: ErrorCode
+    message: str
+    details: JsonObject
+    user_id: str | None
+    """Who asked."""
+    rejected_at: datetime
 
 
 _FIXED = (

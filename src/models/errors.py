@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import ValidationError, WithJsonSchema
 
 from .assessment import AssessmentState
 from .base import JsonObject, WireModel
@@ -41,6 +42,10 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+
+
+OpenErrorCode = Annotated[ErrorCode, WithJsonSchema({"type": "string"})]
+"""To readers, a text: new codes may come, and nobody is to refuse a record for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class RejectedCommand(WireModel):
     command_id: str
     type: CommandType
     assessment_id: str
-    code: ErrorCode
+    code: OpenErrorCode
     message: str
     details: JsonObject
     user_id: str | None

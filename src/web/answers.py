@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from ..models.assessment import AssessmentRecord, AssessmentState
 from ..models.base import Count, JsonObject, PercentDone, Version, WireModel, WrittenAs
-from ..models.errors import ErrorCode
+from ..models.errors import OpenErrorCode
 from ..models.events import AssessmentEvent
 from ..models.result import AssessmentResult
 
@@ -193,7 +193,7 @@ class ItemProblem(Answer):
 
     index: Count
     """Its place in the request."""
-    code: ErrorCode
+    code: OpenErrorCode
     message: str
 
 

@@ -187,7 +187,7 @@ async def test_every_record_on_the_topics_is_as_the_document_says(shared: Runnin
     ]
     refused = [
         command("stale", "start", "k-1", expectedversion=2, userid="ann"),
-        command("unknown", "retry", "k-9", binary=True),
+        command("unknown", "retry", "k-8", binary=True),
         *invalid("invalid", "k-9", large=False),
     ]
     dead = junk("junk", "k-9", large=False)

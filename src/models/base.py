@@ -60,7 +60,8 @@ _UNCHANGED = PlainSerializer(lambda value: value)
 _AS_WRITTEN = (WrapValidator(_check_only), _UNCHANGED)
 
 Number = Annotated[float, Field(strict=True), *_AS_WRITTEN]
-Duration = Annotated[float, Field(strict=True, gt=0, le=2**53), *_AS_WRITTEN]
+# Below, and not up to: 2**53 + 1 becomes 2**53 when it is looked at, and is kept as it was written.
+Duration = Annotated[float, Field(strict=True, gt=0, lt=2**53), *_AS_WRITTEN]
 Score = Annotated[float, Field(strict=True, ge=0, le=100), *_AS_WRITTEN]
 Timestamp = Annotated[AwareDatetime, WrapValidator(_check_time), _UNCHANGED]
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 from tests.harness.compatible import Direction, breaks
 from tests.harness.schemas import DIRECTIONS, FOLDER, PUBLISHED, generated, wire_types, written
+
+from assessmentstore.models.assessment import AssessmentRequest
+from assessmentstore.models.filters import ListQuery
 
 Schema = dict[str, Any]
 
@@ -144,3 +148,42 @@ def test_each_kind_of_break_is_found(change: Callable[[Schema], Any], direction:
 def test_a_keyword_that_is_not_understood_is_no_silent_yes() -> None:
     with pytest.raises(ValueError, match="multipleOf"):
         breaks(ADDRESS, changed(member("number", multipleOf=5)), TAKEN)
+
+
+@pytest.mark.parametrize("timeout", [2**53, 2**53 + 1, 0, "2026"])
+def test_a_number_that_the_schema_refuses_is_refused_by_the_type_too(timeout: Any) -> None:
+    schema, (kind, _) = generated()["assessment-request"], wire_types()["assessment-request"]
+    request = {"assessmentType": "health", "options": {}, "timeout": timeout}
+
+    assert not Draft202012Validator(schema).is_valid(request)
+    with pytest.raises(ValidationError):
+        kind.model_validate(request)
+
+
+@pytest.mark.parametrize(
+    ("time", "is_one"),
+    [
+        ("2026-01-31T12:00:00Z", True),
+        ("2026-01-31t12:00:00.123456789+01:00", True),
+        ("2026-01-31T12:00:00", False),
+        ("2026-01-31 12:00:00Z", False),
+        ("2026-01-31", False),
+        ("1769860800", False),
+        (1769860800, False),
+        ("2026-02-30T12:00:00Z", False),
+    ],
+)
+def test_a_time_is_one_of_rfc_3339_and_kept_as_it_was_written(time: Any, is_one: bool) -> None:
+    body = {"assessmentType": "health", "options": {}, "timestamp": time}
+
+    if is_one:
+        assert AssessmentRequest.model_validate(body).to_wire()["timestamp"] == time
+    else:
+        with pytest.raises(ValidationError):
+            AssessmentRequest.model_validate(body)
+
+
+@pytest.mark.parametrize("time", ["0.5", "-1", "1e5", "5"])
+def test_a_number_in_a_query_is_no_time(time: str) -> None:
+    with pytest.raises(ValidationError, match="2026-01-31T12:00:00Z"):
+        ListQuery.model_validate({"createdBefore": time})

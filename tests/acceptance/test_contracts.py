@@ -120,6 +120,8 @@ async def _successes(caller: Caller) -> None:
         if "If-None-Match" in route.headers:
             tag = (await caller.ask(route)).headers["ETag"]
             assert (await caller.ask(route, If_None_Match=tag)).status == 304
+    figures = await caller.ask(BY_NAME["getMetrics"], Accept="application/json")
+    assert figures.content_type == "application/json"
     stream = BY_NAME["streamAssessmentEvents"]
     assert (await caller.ask(stream, call(stream, "a-completed"), Last_Event_ID="3")).status == 204
     for route in COMMANDS:

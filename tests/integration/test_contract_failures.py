@@ -164,6 +164,15 @@ async def test_what_is_broken_and_what_is_away() -> None:
     assert unavailable == documented("SERVICE_UNAVAILABLE")
 
 
+async def test_readiness_has_a_503_of_its_own() -> None:
+    (ready,) = [route for route in ROUTES if route.name == "getReadiness"]
+    async with serving(app.build_app(alone())) as base, ClientSession() as session:
+        told = await call(ready).ask(session, base)
+
+    DOCUMENT.check(ready, told)
+    assert (told.status, told.body["ready"]) == (503, False)
+
+
 async def test_what_is_no_valid_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MAX_BATCH_BYTES", 2**20)
     with_body = [route for route in CLOSED if route.body]

@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint typecheck format bench soak services-up services-down lock clean
+.PHONY: help setup run test lint typecheck format bench soak schemas services-up services-down lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: setup ## measure throughput and latency
 
 soak: setup ## run the long test under crashes and outages
 	$(BIN)/pytest -m soak
+
+schemas: setup ## write docs/schemas anew from the types
+	$(BIN)/python -m tests.harness.schemas
 
 services-up: setup ## start Kafka, Postgres and Redis
 	$(BIN)/assessmentstore services up

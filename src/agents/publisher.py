@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from ..models.envelope import event_headers, rejection_headers
-from ..models.errors import UnavailableError
+from ..models.errors import RejectedCommand, UnavailableError
 from ..settings import Settings
 from ..store.batch import FencedError
 from ..store.changes import DeadLetter, Outbox, Refused
@@ -175,14 +174,14 @@ class Publisher:
 
 def _rejection(refused: Refused) -> KafkaRecord:
     header, rejection = refused.header, refused.rejection
-    value = {
-        "commandId": header.id,
-        "type": header.type,
-        "assessmentId": header.assessment_id,
-        "code": rejection.code,
-        "message": rejection.message,
-        "details": rejection.details,
-        "userId": header.user_id,
-        "rejectedAt": refused.at,
-    }
-    return header.assessment_id.encode(), orjson.dumps(value), rejection_headers(header, refused.at)
+    record = RejectedCommand(
+        command_id=header.id,
+        type=header.type,
+        assessment_id=header.assessment_id,
+        code=rejection.code,
+        message=rejection.message,
+        details=rejection.details,
+        user_id=header.user_id,
+        rejected_at=refused.at,
+    )
+    return header.assessment_id.encode(), record.to_json(), rejection_headers(header, refused.at)

@@ -8,7 +8,20 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictBool, computed_field, model_validator
 
-from .base import Duration, Identifier, JsonObject, NonEmptyText, OpenWireModel, Text, Timestamp, WireModel
+from .base import (
+    Duration,
+    Identifier,
+    JsonObject,
+    NonEmptyText,
+    OpenWireModel,
+    PercentDone,
+    Text,
+    Timestamp,
+    Version,
+    WireModel,
+    WrittenAs,
+)
+from .result import AssessmentResult
 
 
 class AssessmentState(StrEnum):
@@ -106,9 +119,9 @@ class AssessmentRecord(WireModel):
 
     assessment_id: str
     state: AssessmentState
-    version: int
+    version: Version
     """1 on create, one more with every accepted command."""
-    progress: int = 0
+    progress: PercentDone = 0
     message: str | None = None
     created_at: datetime
     updated_at: datetime
@@ -116,8 +129,8 @@ class AssessmentRecord(WireModel):
     """When the present attempt was started."""
     completed_at: datetime | None = None
     """When it was completed, failed or cancelled."""
-    request_data: JsonObject
-    result_data: JsonObject | None = None
+    request_data: Annotated[JsonObject, WrittenAs(AssessmentRequest)]
+    result_data: Annotated[JsonObject, WrittenAs(AssessmentResult)] | None = None
     error_message: str | None = None
     retry_count: int = 0
     next_retry_at: datetime | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 import orjson
@@ -10,12 +13,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     StringConstraints,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 MAX_ID_LENGTH = 255
 """Characters of an assessment id or a command id: what the `VARCHAR(255)` columns hold."""
@@ -28,23 +34,48 @@ NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_ID_LENGTH)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 
+Version = Annotated[int, Field(json_schema_extra={"minimum": 1})]
+"""Told and not checked: the store makes these itself."""
+
+PercentDone = Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": 100})]
+"""Told and not checked, as above."""
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
+
 
 def _check_only(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     check(value)
     return value
 
 
-def _unchanged(value: Any) -> Any:
-    return value
+def _check_time(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        raise ValueError("expected a time like 2026-01-31T12:00:00Z")
+    return _check_only(value, check)
 
 
 # What a caller wrote is checked and kept as it is: 97 is not answered as 97.0, nor a time in another notation.
-_AS_WRITTEN = (WrapValidator(_check_only), PlainSerializer(_unchanged))
+# The serializer is a lambda since an annotated one would hide the type from the JSON Schema.
+_UNCHANGED = PlainSerializer(lambda value: value)
+_AS_WRITTEN = (WrapValidator(_check_only), _UNCHANGED)
 
 Number = Annotated[float, Field(strict=True), *_AS_WRITTEN]
-Duration = Annotated[float, Field(strict=True, gt=0, le=2**53), *_AS_WRITTEN]
+# Below, and not up to: 2**53 + 1 becomes 2**53 when it is looked at, and is kept as it was written.
+Duration = Annotated[float, Field(strict=True, gt=0, lt=2**53), *_AS_WRITTEN]
 Score = Annotated[float, Field(strict=True, ge=0, le=100), *_AS_WRITTEN]
-Timestamp = Annotated[AwareDatetime, *_AS_WRITTEN]
+Timestamp = Annotated[AwareDatetime, WrapValidator(_check_time), _UNCHANGED]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAs:
+    """Tell, in the JSON Schema, that an object was checked as a type before it came here; it is not looked at again."""
+
+    kind: type[BaseModel]
+
+    def __get_pydantic_json_schema__(self, _schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # Within another schema it becomes a reference, alone it would be written out at every place.
+        schema = core_schema.no_info_after_validator_function(lambda value: value, self.kind.__pydantic_core_schema__)
+        return handler(schema)
 
 
 class WireModel(BaseModel):
@@ -53,7 +84,13 @@ class WireModel(BaseModel):
     _wire_names: ClassVar[tuple[tuple[str, str], ...]]
 
     model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True, extra="ignore"
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
     )
 
     @classmethod
@@ -75,7 +112,7 @@ class WireModel(BaseModel):
 class OpenWireModel(WireModel):
     """A wire type of the callers' own: members it does not know are kept, and none is made up."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=False)
 
     def to_wire(self) -> JsonObject:
         """What the caller gave, no more."""

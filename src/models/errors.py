@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import ValidationError, WithJsonSchema
 
 from .assessment import AssessmentState
-from .base import JsonObject
+from .base import JsonObject, WireModel
+from .commands import CommandType
 from .positions import TOKEN_HEADER
 
 _MOST_ERRORS_TOLD = 20
@@ -39,6 +42,10 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+
+
+OpenErrorCode = Annotated[ErrorCode, WithJsonSchema({"type": "string"})]
+"""To readers, a text: new codes may come, and nobody is to refuse a record for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,20 @@ class Rejection:
             f"{command_id} was used before for another request: give every request a key of its own",
             {"commandId": command_id},
         )
+
+
+class RejectedCommand(WireModel):
+    """A record of the rejections topic: the refused command, and why it was refused."""
+
+    command_id: str
+    type: CommandType
+    assessment_id: str
+    code: OpenErrorCode
+    message: str
+    details: JsonObject
+    user_id: str | None
+    """Who asked."""
+    rejected_at: datetime
 
 
 _FIXED = (

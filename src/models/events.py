@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from .assessment import AssessmentState
-from .base import JsonObject, WireModel
+from .assessment import AssessmentRequest, AssessmentState
+from .base import JsonObject, PercentDone, Version, WireModel, WrittenAs
+from .result import AssessmentResult
 
 
 class EventType(StrEnum):
@@ -26,14 +27,16 @@ class EventType(StrEnum):
 
 class _Event(WireModel):
     assessment_id: str
-    version: int
+    version: Version
     """The version that the assessment has after this event."""
     state: AssessmentState
     previous_state: AssessmentState | None
-    progress: int
+    progress: PercentDone
     message: str | None
     command_id: str
+    """The command that led to it."""
     user_id: str | None
+    """Who asked."""
     occurred_at: datetime
 
     @property
@@ -43,41 +46,66 @@ class _Event(WireModel):
 
 
 class Created(_Event):
+    """An assessment was taken up."""
+
     type: Literal[EventType.CREATED] = EventType.CREATED
-    request: JsonObject
+    request: Annotated[JsonObject, WrittenAs(AssessmentRequest)]
 
 
 class Started(_Event):
+    """Work on it began."""
+
     type: Literal[EventType.STARTED] = EventType.STARTED
 
 
 class ProgressReported(_Event):
+    """It came this far."""
+
     type: Literal[EventType.PROGRESS] = EventType.PROGRESS
 
 
 class Completed(_Event):
+    """It ended with its result."""
+
     type: Literal[EventType.COMPLETED] = EventType.COMPLETED
-    result: JsonObject
+    result: Annotated[JsonObject, WrittenAs(AssessmentResult)]
     duration_ms: int | None
     """Milliseconds from start to end."""
 
 
 class Failed(_Event):
+    """It ended with an error."""
+
     type: Literal[EventType.FAILED] = EventType.FAILED
     error: str
 
 
 class Cancelled(_Event):
+    """It ended without a result."""
+
     type: Literal[EventType.CANCELLED] = EventType.CANCELLED
     reason: str | None
 
 
 class Retried(_Event):
+    """It was put back to pending."""
+
     type: Literal[EventType.RETRIED] = EventType.RETRIED
     retry_count: int
 
 
 AssessmentEvent = Created | Started | ProgressReported | Completed | Failed | Cancelled | Retried
+
+_CLASSES: dict[EventType, type[AssessmentEvent]] = {
+    kind.model_fields["type"].default: kind
+    for kind in (Created, Started, ProgressReported, Completed, Failed, Cancelled, Retried)
+}
+
+
+def event_class(kind: EventType) -> type[AssessmentEvent]:
+    """What carries an event of this name."""
+    return _CLASSES[kind]
+
 
 _ADAPTER: TypeAdapter[AssessmentEvent] = TypeAdapter(Annotated[AssessmentEvent, Field(discriminator="type")])
 

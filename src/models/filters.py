@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -39,10 +40,14 @@ class SortOrder(StrEnum):
     DESC = "desc"
 
 
+# What pydantic would read without it: seconds since 1970, as in "0.5".
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
 def _instant(value: Any) -> Any:
     """A time as people put it into a URL: a plus sign that came as a blank is one again, and numbers are no times."""
     if isinstance(value, str):
-        if value.isdigit():
+        if not _DATE.match(value):
             raise ValueError("expected a time like 2026-01-31T12:00:00Z")
         return value.replace(" ", "+") if value.count(" ") == 1 and "T" in value else value
     return value
@@ -78,7 +83,9 @@ Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 class _Query(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
 
 
 class AssessmentFilters(_Query):

@@ -15,7 +15,8 @@ TOKEN_HEADER = "Consistency-Token"  # noqa: S105 - a name, and no secret
 """Where a command's answer tells its position, and where a read says how fresh it has to be."""
 
 # The number is for a day when tokens mean something else: old ones are then told from new ones.
-_TOKEN = re.compile(r"p1\.((?:[0-9a-f]{1,8}-[0-9a-f]{1,16})(?:_[0-9a-f]{1,8}-[0-9a-f]{1,16})*)?")
+POSITIONS_PATTERN = r"p1\.((?:[0-9a-f]{1,8}-[0-9a-f]{1,16})(?:_[0-9a-f]{1,8}-[0-9a-f]{1,16})*)?"
+_TOKEN = re.compile(POSITIONS_PATTERN)
 
 _LARGEST_PARTITION = 2**31 - 1
 _LARGEST_OFFSET = 2**63 - 1

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
+from importlib import metadata
 
 from aiohttp import web
 
@@ -24,30 +25,33 @@ from ..store.replicas import open_replicas
 from ..store.routing import ReadRouter
 from ..store.trail import TrailReader
 from .admission import secure
+from .asyncapi import asyncapi_document
 from .auth import AUTHENTICATOR, required_authenticator
 from .background import background
-from .batches import BULK_READER, MEMORY, create_batch, progress_batch, retry_batch
+from .batches import BULK_READER, MEMORY
 from .bodies import Memory
 from .bulk import BULK, BulkCommands
 from .commands import COMMANDS, Commands
+from .contracts import CONTRACTS, Contracts
 from .errors import MIDDLEWARES
 from .feed import FEED, MOST_STREAMS, Feed
 from .freshness import READS
-from .health import Health, Metrics, standard_checks
+from .health import HEALTH, METRICS, Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
 from .limits import LIMITS, Limits
-from .lists import get_history, get_list, get_search, get_stats
-from .maintenance import CLEANUP, Cleanup, cleanup
+from .maintenance import CLEANUP, Cleanup
 from .notifications import Notifications
 from .once import ONCE, Once
+from .openapi import openapi_document
 from .proxies import PROXIES, Proxies
 from .publisher import Publisher
-from .reads import SOURCE, STATE_PATH, get_state, get_status
+from .reads import SOURCE
 from .refusals import AUDIT, Refusals
+from .route import add_routes
+from .routes import ROUTES
 from .server import Runner
-from .streams import TRAIL, all_events, assessment_events
-from .waiters import WAITING, Waiters, wait
-from .writes import ACTIONS, command_handler, create
+from .streams import TRAIL
+from .waiters import WAITING, Waiters
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +60,6 @@ _OTHER_FILES = 2_000
 
 # Thousands of streams come back at once when another process ends.
 _BACKLOG = 1_024
-
-_HEALTH = web.AppKey("health", Health)
-_METRICS = web.AppKey("metrics", Metrics)
 
 
 def build_app(settings: Settings) -> web.Application:
@@ -73,28 +74,9 @@ def build_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(secure)
     app.cleanup_ctx.append(partial(_parts, settings))
     app.on_shutdown.append(_end_waits)
-    app.router.add_post("/assessments", create)
-    app.router.add_get("/assessments", get_list)
-    app.router.add_get("/assessments/search", get_search)
-    app.router.add_get("/assessments/stats", get_stats)
-    # Before the paths with an id, so that none of these words is taken for one.
-    app.router.add_post("/assessments/batch", create_batch)
-    app.router.add_post("/assessments/batch/progress", progress_batch)
-    app.router.add_post("/assessments/batch/retry", retry_batch)
-    app.router.add_post("/maintenance/cleanup", cleanup)
-    app.router.add_get(STATE_PATH, get_state)
-    app.router.add_get(f"{STATE_PATH}/history", get_history)
-    app.router.add_get(f"{STATE_PATH}/status", get_status)
-    app.router.add_get(f"{STATE_PATH}/wait", wait)
-    # A HEAD would never end.
-    app.router.add_get(f"{STATE_PATH}/events", assessment_events, allow_head=False)
-    app.router.add_get("/events", all_events, allow_head=False)
-    for name, (command_type, permission) in ACTIONS.items():
-        app.router.add_post(f"{STATE_PATH}/{name}", command_handler(command_type, permission))
-    app.router.add_delete(STATE_PATH, command_handler(*ACTIONS["cancel"]))
-    app.router.add_get("/health", _health)
-    app.router.add_get("/ready", _ready)
-    app.router.add_get("/metrics", _metrics)
+    version = metadata.version("assessmentstore")
+    app[CONTRACTS] = Contracts.of(openapi_document(ROUTES, version), asyncapi_document(settings, version))
+    add_routes(app.router, ROUTES)
     return app
 
 
@@ -159,10 +141,10 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
         app[READS] = router
-        app[_HEALTH] = Health(standard_checks(pools.read, cache, kafka, replicas))
+        app[HEALTH] = Health(standard_checks(pools.read, cache, kafka, replicas))
         # Streams that catch up take turns among themselves, and keep nobody from the live events.
         app[FEED], app[TRAIL] = feed, TrailReader(pools.write, settings.commands_topic)
-        app[_METRICS] = Metrics(pools)
+        app[METRICS] = Metrics(pools)
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write))
@@ -175,18 +157,6 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         for work in works:
             await stack.enter_async_context(background(work))
         yield
-
-
-async def _health(request: web.Request) -> web.Response:
-    return await request.app[_HEALTH].health(request)
-
-
-async def _ready(request: web.Request) -> web.Response:
-    return await request.app[_HEALTH].ready(request)
-
-
-async def _metrics(request: web.Request) -> web.Response:
-    return await request.app[_METRICS].metrics(request)
 
 
 async def _end_waits(app: web.Application) -> None:

@@ -26,6 +26,7 @@ from .middleware import TRACEPARENT
 from .once import ONCE, Work
 from .outgoing import Outgoing, prepare
 from .patience import Turns, promptly
+from .requests import LARGEST_COUNT
 from .writes import named_id
 
 BULK_READER = web.AppKey("bulk_reader", BulkReader)
@@ -33,8 +34,6 @@ MEMORY = web.AppKey("memory", Memory)
 
 _COMMAND_IDS = UUID("2b6f6c0e-51b5-5a0f-8e55-0a3c1d9f7b11")
 _ASSESSMENT_IDS = UUID("b0f7a9f2-7a34-5b0c-9a07-5b9e8a3f6c52")
-
-_LARGEST_COUNT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ async def progress_batch(request: web.Request) -> web.Response:
 async def retry_batch(request: web.Request) -> web.Response:
     """`POST /assessments/batch/retry`."""
     user = authorize(request, Permission.RETRY)
-    most = whole_member(await read_object(request), "maxRetries", largest=_LARGEST_COUNT)
+    most = whole_member(await read_object(request), "maxRetries", largest=LARGEST_COUNT)
 
     async def plan() -> JsonObject:
         owner = None if user.sees_everything else user.id

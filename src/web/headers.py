@@ -22,7 +22,7 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def none_match(header: str | None, version: int) -> bool:
+def none_match(header: str | None, version: int | str) -> bool:
     """Whether `If-None-Match` names this version, compared weakly as RFC 9110 has it."""
     if header is None:
         return False

@@ -174,3 +174,22 @@ class Metrics:
     async def _add_up(self) -> AssessmentMetrics:
         async with self._pools.read.acquire() as connection:
             return await read_metrics(connection)
+
+
+HEALTH = web.AppKey("health", Health)
+METRICS = web.AppKey("metrics", Metrics)
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """`GET /health`."""
+    return await request.app[HEALTH].health(request)
+
+
+async def get_ready(request: web.Request) -> web.Response:
+    """`GET /ready`."""
+    return await request.app[HEALTH].ready(request)
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`."""
+    return await request.app[METRICS].metrics(request)

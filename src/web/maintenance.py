@@ -17,6 +17,7 @@ from .auth import Permission, authorize
 from .bodies import read_object, whole_member
 from .once import ONCE, Work
 from .patience import promptly
+from .requests import LARGEST_COUNT
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ _CHUNK_SECONDS = 10.0
 # takes longer: then it stays for the next cleanup.
 _PUBLISH_SECONDS = 3.0
 _PUBLISH_PAUSE = 0.1
-
-_LARGEST_DAYS = 2**31 - 1
 
 
 class Cleanup:
@@ -86,7 +85,7 @@ CLEANUP = web.AppKey("cleanup", Cleanup)
 async def cleanup(request: web.Request) -> web.Response:
     """`POST /maintenance/cleanup`."""
     user = authorize(request, Permission.MAINTAIN)
-    days = whole_member(await read_object(request), "retentionDays", largest=_LARGEST_DAYS)
+    days = whole_member(await read_object(request), "retentionDays", largest=LARGEST_COUNT)
 
     async def plan() -> JsonObject:
         return await request.app[CLEANUP].plan(days)

@@ -15,6 +15,7 @@ from .auth import Permission, User, authorize, check_owner
 from .freshness import consistency
 from .headers import entity_tag, none_match, whole_number
 from .patience import promptly
+from .requests import LARGEST_VERSION
 
 SOURCE = web.AppKey("source", StateSource)
 
@@ -25,15 +26,13 @@ _MIN_VERSION_SECONDS = 2.0
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 
-_LARGEST_VERSION = 2**31 - 1
-
 _STATUS_MEMBERS = {"assessment_id", "state", "progress", "message", "created_at", "updated_at", "completed_at"}
 
 
 async def get_state(request: web.Request) -> web.Response:
     """`GET /assessments/{id}`."""
     user = authorize(request, Permission.VIEW)
-    min_version = whole_number(request.query, "minVersion", default=0, largest=_LARGEST_VERSION)
+    min_version = whole_number(request.query, "minVersion", default=0, largest=LARGEST_VERSION)
     record = await _at_least(request, user, min_version)
     if none_match(request.headers.get("If-None-Match"), record.version):
         return web.Response(status=304, headers=_validators(record))

@@ -21,12 +21,9 @@ from ..telemetry import WAITERS
 from .auth import Permission, User, authorize, check_owner
 from .headers import whole_number
 from .reads import json_response, visible
+from .requests import DEFAULT_TIMEOUT, LONGEST_TIMEOUT
 
 logger = logging.getLogger(__name__)
-
-_DEFAULT_TIMEOUT = 30_000
-_LONGEST_TIMEOUT = 3_600_000
-"""Milliseconds; a longer wait is asked again."""
 
 # While wake-ups come over Redis, Postgres is asked just in case one was lost.
 _SLOW_POLL = 5.0
@@ -173,7 +170,7 @@ WAITING = web.AppKey("waiting", Waiters)
 async def wait(request: web.Request) -> web.Response:
     """`GET /assessments/{id}/wait`."""
     user = authorize(request, Permission.VIEW)
-    timeout = whole_number(request.query, "timeout", default=_DEFAULT_TIMEOUT, largest=_LONGEST_TIMEOUT)
+    timeout = whole_number(request.query, "timeout", default=DEFAULT_TIMEOUT, largest=LONGEST_TIMEOUT)
     with request.app[WAITING].expect(request.match_info["id"]) as ended:
         state = await _known(request, user)
         if state is None or not state.is_final:

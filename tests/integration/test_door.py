@@ -68,7 +68,7 @@ def closed_routes() -> list[tuple[str, str]]:
     return [
         (method, pattern.replace("{id}", "a-1"))
         for method, pattern in patterns
-        if method not in ("HEAD", "OPTIONS") and pattern not in OPEN_ROUTES
+        if method not in ("HEAD", "OPTIONS", "*") and pattern not in OPEN_ROUTES
     ]
 
 

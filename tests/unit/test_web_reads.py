@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from unittest.mock import MagicMock
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ from assessmentstore.models.positions import Positions
 from assessmentstore.web import reads
 from assessmentstore.web.auth import Authenticator, Role, mint_token
 from assessmentstore.web.health import Health, Metrics
+from assessmentstore.web.patience import promptly
 from assessmentstore.web.worker_routes import add_worker_routes
 
 Client = TestClient[web.Request, web.Application]
@@ -155,7 +157,7 @@ async def test_a_wrong_min_version_is_refused(client: Client) -> None:
 async def test_a_source_that_hangs_is_given_up(
     client: Client, source: FakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reads, "_READ_SECONDS", 0.01)
+    monkeypatch.setattr(reads, "promptly", partial(promptly, seconds=0.01))
     source.hangs = True
 
     assert (await client.get("/assessments/a-1")).status == 503

@@ -1,0 +1,229 @@
+"""The AsyncAPI 3.0 document of the Kafka topics: the store receives commands, and sends the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..models.base import MAX_ID_LENGTH
+from ..models.commands import COMMAND_DATA, CommandType
+from ..models.envelope import JSON, SOURCE, STRUCTURED
+from ..models.errors import RejectedCommand
+from ..models.events import EventType, event_class
+from ..models.schemas import schemas
+from ..settings import Settings
+from .asyncapi_examples import Sample, rejected_sample, samples
+
+Document = dict[str, Any]
+"""An AsyncAPI document, or a part of one."""
+
+_REFS = "#/components/schemas/{model}"
+_BINDING = {"bindingVersion": "0.5.0"}
+
+_DESCRIPTION = """\
+Commands are CloudEvents 1.0, in structured or in binary mode; events and rejections are in binary mode. The key of a \
+record is the assessment id. A `read_committed` consumer sees every event exactly once and, of each assessment, in the \
+order of its versions without a gap. A command id is an idempotency key: a second command with it has no second \
+effect."""
+
+_TEXT: Document = {"type": "string", "minLength": 1}
+_ID: Document = _TEXT | {"maxLength": MAX_ID_LENGTH}
+_TIME: Document = {"type": "string", "format": "date-time"}
+
+_ATTRIBUTES: dict[str, Document] = {
+    "specversion": {"const": "1.0"},
+    "id": _ID | {"description": "The idempotency key."},
+    "source": _TEXT | {"description": "Who sends it."},
+    "subject": _ID | {"description": "The assessment id; the same as the key of the record."},
+    "time": _TIME,
+    "datacontenttype": {"const": JSON},
+    "userid": _ID | {"description": "Who asks; of a create, the owner."},
+    "expectedversion": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 2**31 - 1,
+        "description": "Refuse the command where the assessment is at another version.",
+    },
+    "traceparent": _TEXT | {"description": "W3C Trace Context, passed on with the event."},
+    "replyto": _TEXT | {"description": "For the store's own use."},
+}
+"""The CloudEvents attributes of a command."""
+
+_REQUIRED = ("specversion", "id", "source", "type")
+
+_HEADERS: dict[str, Document] = {
+    "content-type": {"const": JSON},
+    "ce_specversion": {"const": "1.0"},
+    "ce_id": _TEXT,
+    "ce_source": {"const": SOURCE},
+    "ce_subject": _TEXT | {"description": "The assessment id."},
+    "ce_time": _TIME,
+    "ce_sequence": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "The version."},
+    "traceparent": _ATTRIBUTES["traceparent"],
+}
+"""The headers of what the store sends."""
+
+_DEAD_LETTER_HEADERS: dict[str, Document] = {
+    "topic": _TEXT | {"description": "Where it came from."},
+    "partition": {"type": "string", "pattern": "^[0-9]+$"},
+    "offset": {"type": "string", "pattern": "^[0-9]+$"},
+    "reason": _TEXT | {"description": "Why it is no command."},
+}
+
+
+def asyncapi_document(settings: Settings, version: str) -> Document:
+    """The document of one installation: its topics have its prefix and its partitions."""
+    refs, components = _schemas()
+    told = samples()
+    messages = dict(_command_messages(refs, told)) | dict(_event_messages(refs, told)) | _other_messages(refs)
+    channels = {
+        "commands": _channel(settings.commands_topic, settings.topic_partitions, _commands(), "What is asked for."),
+        "events": _channel(settings.events_topic, settings.topic_partitions, list(EventType), "What was accepted."),
+        "rejections": _channel(
+            settings.rejections_topic, settings.topic_partitions, ["assessment.rejected"], "Commands that were refused."
+        ),
+        "deadLetters": _channel(settings.dead_letters_topic, 1, ["deadLetter"], "What is no command, as it came."),
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "id": "urn:assessmentstore",
+        "info": {
+            "title": "AssessmentStore",
+            "version": version,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache License 2.0"},
+        },
+        "defaultContentType": JSON,
+        "servers": {
+            "kafka": {
+                "host": "{brokers}",
+                "protocol": "kafka",
+                "variables": {"brokers": {"description": "host:port of a broker, as the operator tells it."}},
+            }
+        },
+        "channels": channels,
+        "operations": {
+            "receiveCommands": _operation("receive", "commands", channels),
+            "sendEvents": _operation("send", "events", channels),
+            "sendRejections": _operation("send", "rejections", channels),
+            "sendDeadLetters": _operation("send", "deadLetters", channels),
+        },
+        "components": {"messages": messages, "schemas": components},
+    }
+
+
+def _schemas() -> tuple[dict[type[BaseModel], Document], dict[str, Document]]:
+    return schemas(
+        [
+            *((kind, "validation") for kind in COMMAND_DATA.values()),
+            *((event_class(kind), "serialization") for kind in EventType),
+            (RejectedCommand, "serialization"),
+        ],
+        refs=_REFS,
+    )
+
+
+def _commands() -> list[str]:
+    return [f"{kind}.{mode}" for kind in CommandType for mode in ("structured", "binary")]
+
+
+def _channel(topic: str, partitions: int, messages: Iterable[str], summary: str) -> Document:
+    return {
+        "address": topic,
+        "summary": summary,
+        "servers": [{"$ref": "#/servers/kafka"}],
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in map(str, messages)},
+        "bindings": {"kafka": {"topic": topic, "partitions": partitions, **_BINDING}},
+    }
+
+
+def _operation(action: str, channel: str, channels: Document) -> Document:
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in channels[channel]["messages"]],
+    }
+
+
+def _message(
+    title: str,
+    summary: str | None,
+    payload: Document,
+    headers: Document,
+    example: Sample | None,
+    content_type: str = JSON,
+) -> Document:
+    key = _ID | {"description": "The assessment id, as UTF-8."}
+    found = {
+        "title": title,
+        "summary": (summary or "").strip(),
+        "contentType": content_type,
+        "headers": headers,
+        "payload": payload,
+        "bindings": {"kafka": {"key": key, **_BINDING}},
+    }
+    return found | ({"examples": [{"headers": example.headers, "payload": example.payload}]} if example else {})
+
+
+def _object(properties: Document, required: Iterable[str]) -> Document:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _command_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sample]) -> Iterator[tuple[str, Document]]:
+    """Each command in both modes."""
+    for kind, data in COMMAND_DATA.items():
+        attributes = _ATTRIBUTES | {"type": {"const": kind}}
+        event = _object(attributes | {"data": refs[data]}, (*_REQUIRED, *_data_required(data)))
+        structured = _object({"content-type": {"type": "string", "pattern": f"^{_escaped(STRUCTURED)}"}}, ())
+        name = f"{kind}.structured"
+        yield name, _message(f"{kind}, structured", data.__doc__, event, structured, told[name], STRUCTURED)
+        headers = {f"ce_{name}": _as_text(schema) for name, schema in attributes.items() if name != "datacontenttype"}
+        binary = _object(headers | {"traceparent": _ATTRIBUTES["traceparent"]}, [f"ce_{name}" for name in _REQUIRED])
+        name = f"{kind}.binary"
+        yield name, _message(f"{kind}, binary", data.__doc__, refs[data], binary, told[name])
+
+
+def _event_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sample]) -> Iterator[tuple[str, Document]]:
+    for kind in EventType:
+        sample, event = told[kind], event_class(kind)
+        headers = _sent_headers(sample.required, kind)
+        yield str(kind), _message(kind, event.__doc__, refs[event], headers, sample)
+
+
+def _other_messages(refs: dict[type[BaseModel], Document]) -> Document:
+    sample = rejected_sample()
+    rejected = _sent_headers(sample.required, "assessment.rejected")
+    letters = _object(_DEAD_LETTER_HEADERS, _DEAD_LETTER_HEADERS)
+    letter = _message(
+        "dead letter", "The bytes, the key and the headers as they came.", {}, letters, None, "application/octet-stream"
+    )
+    refused = _message("assessment.rejected", RejectedCommand.__doc__, refs[RejectedCommand], rejected, sample)
+    # The key is as it came: one that is too long is one more reason to refuse, and a dead letter's may be anything.
+    refused["bindings"]["kafka"]["key"] = _TEXT
+    letter["bindings"]["kafka"] = dict(_BINDING)
+    return {"assessment.rejected": refused, "deadLetter": letter}
+
+
+def _sent_headers(required: Iterable[str], kind: str) -> Document:
+    """The headers that the store itself writes, by the functions that write them."""
+    names = list(required)
+    properties = {name: _HEADERS[name] for name in names if name != "ce_type"}
+    return _object(properties | {"ce_type": {"const": kind}, "traceparent": _HEADERS["traceparent"]}, names)
+
+
+def _data_required(data: type[BaseModel]) -> tuple[str, ...]:
+    """Data may be left out where nothing in it has to be there."""
+    return ("data",) if any(field.is_required() for field in data.model_fields.values()) else ()
+
+
+def _as_text(schema: Document) -> Document:
+    """The schema of an attribute that is the text of a header."""
+    if schema.get("type") != "integer":
+        return schema
+    return {"type": "string", "pattern": "^[0-9]{1,10}$", "description": schema["description"]}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("+", "\\+").replace(".", "\\.")

@@ -1,0 +1,125 @@
+"""The examples in the AsyncAPI document: a few short lives, told by the state machine itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, cast
+
+import orjson
+
+from ..models.assessment import AssessmentRecord
+from ..models.base import JsonObject
+from ..models.commands import Command, CommandType
+from ..models.envelope import JSON, STRUCTURED, decode_command, encode_command, event_headers, rejection_headers
+from ..models.errors import RejectedCommand, Rejection
+from ..models.events import AssessmentEvent
+from ..models.machine import decide, evolve
+from .examples import REQUEST, RESULT
+
+_START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+_USER = "ann"
+
+_Said = tuple[CommandType, JsonObject]
+
+_CREATE: _Said = (CommandType.CREATE, REQUEST)
+_BEGIN: _Said = (CommandType.START, {})
+_LIVES: tuple[tuple[_Said, ...], ...] = (
+    (
+        _CREATE,
+        _BEGIN,
+        (CommandType.PROGRESS, {"progress": 40, "message": "two of five servers"}),
+        (CommandType.COMPLETE, {"result": RESULT}),
+    ),
+    (_CREATE, _BEGIN, (CommandType.FAIL, {"error": "no route to host"}), (CommandType.RETRY, {})),
+    (_CREATE, (CommandType.CANCEL, {"reason": "not needed any more"})),
+)
+
+
+class Sample(NamedTuple):
+    """One record."""
+
+    headers: dict[str, str]
+    payload: Any
+    required: tuple[str, ...] = ()
+    """The headers that such a record always has."""
+
+
+class _Step(NamedTuple):
+    """A command, and what came of it."""
+
+    kind: CommandType
+    value: bytes
+    event: AssessmentEvent
+    record: AssessmentRecord
+
+
+def samples() -> dict[str, Sample]:
+    """A record for each kind of command and event, by the name of its message."""
+    found: dict[str, Sample] = {}
+    for number, life in enumerate(_LIVES):
+        for step in _lived(f"a-{number + 1}", life):
+            structured = orjson.loads(step.value)
+            data = structured.get("data")
+            attributes = {name: text for name, text in structured.items() if name not in ("data", "datacontenttype")}
+            found[f"{step.kind}.structured"] = Sample({"content-type": STRUCTURED}, structured)
+            found[f"{step.kind}.binary"] = Sample({"content-type": JSON} | _prefixed(attributes), data)
+            found[step.event.type] = _sent(event_headers(step.event, _TRACE), step.event.to_json())
+    return found
+
+
+def rejected_sample() -> Sample:
+    """A start of what is completed already."""
+    *_, last = _lived("a-1", _LIVES[0])
+    command, at = _command(_value("a-1", 9, *_BEGIN), "a-1"), _START + timedelta(minutes=1)
+    rejection = cast(Rejection, decide(last.record, command, at))
+    header = command.header
+    told = RejectedCommand(
+        command_id=header.id,
+        type=header.type,
+        assessment_id=header.assessment_id,
+        code=rejection.code,
+        message=rejection.message,
+        details=rejection.details,
+        user_id=header.user_id,
+        rejected_at=at,
+    )
+    return _sent(rejection_headers(header, at), told.to_json())
+
+
+def _lived(assessment_id: str, life: Iterable[_Said]) -> Iterator[_Step]:
+    record: AssessmentRecord | None = None
+    for number, (kind, data) in enumerate(life):
+        value = _value(assessment_id, number, kind, data)
+        decided = decide(record, _command(value, assessment_id), _START + timedelta(seconds=number))
+        event = cast(AssessmentEvent, decided)
+        record = evolve(record, event)
+        yield _Step(kind, value, event, record)
+
+
+def _value(assessment_id: str, number: int, kind: CommandType, data: JsonObject) -> bytes:
+    return encode_command(
+        command_id=f"c-{number + 1}",
+        command_type=kind,
+        assessment_id=assessment_id,
+        source="/examples",
+        time=_START + timedelta(seconds=number),
+        data=data,
+        userid=_USER,
+        traceparent=_TRACE,
+    )
+
+
+def _command(value: bytes, assessment_id: str) -> Command:
+    return cast(Command, decode_command(assessment_id.encode(), value, []))
+
+
+def _prefixed(attributes: dict[str, str]) -> dict[str, str]:
+    return {name if name == "traceparent" else f"ce_{name}": text for name, text in attributes.items()}
+
+
+def _sent(headers: Iterable[tuple[str, bytes]], value: bytes) -> Sample:
+    """A record of the store's own; of its headers only the trace may be missing."""
+    texts = {name: content.decode() for name, content in headers}
+    return Sample(texts, orjson.loads(value), tuple(name for name in texts if name != "traceparent"))

@@ -1,0 +1,64 @@
+"""What the API can be asked beside the lists: query parameters and bodies, as types that the documents are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..models.base import Identifier, WireModel
+from ..models.commands import ReportProgress
+from ..models.events import EventType
+
+LARGEST_VERSION = 2**31 - 1
+
+DEFAULT_TIMEOUT = 30_000
+LONGEST_TIMEOUT = 3_600_000
+"""Milliseconds; a longer wait is asked again."""
+
+LARGEST_COUNT = 2**31 - 1
+
+_WholeNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT)]
+
+
+class StateQuery(WireModel):
+    """`GET /assessments/{id}`."""
+
+    min_version: Annotated[int, Field(ge=0, le=LARGEST_VERSION)] = 0
+    """Wait a moment for this version or a later one; 503 where it does not come."""
+
+
+class WaitQuery(WireModel):
+    """`GET /assessments/{id}/wait`."""
+
+    timeout: Annotated[int, Field(ge=0, le=LONGEST_TIMEOUT)] = DEFAULT_TIMEOUT
+    """Milliseconds."""
+
+
+class StreamQuery(WireModel):
+    """`GET /events` and `GET /assessments/{id}/events`."""
+
+    type: tuple[EventType, ...] = ()
+    """Only these events; may repeat."""
+    last_event_id: str | None = None
+    """For clients that cannot send the header."""
+
+
+class ProgressItem(ReportProgress):
+    """How far one assessment is."""
+
+    assessment_id: Identifier
+
+
+class RetrySelection(WireModel):
+    """Which failed assessments are to be retried."""
+
+    max_retries: _WholeNumber
+    """Those that were retried less often than this."""
+
+
+class Retention(WireModel):
+    """What is to be deleted."""
+
+    retention_days: _WholeNumber
+    """What was completed, failed or cancelled more than so many days ago."""

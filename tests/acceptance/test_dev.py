@@ -176,6 +176,7 @@ class TestWithServicesThatRunAlready:
         await dev.ends()
         await gone(children)
 
+    @pytest.mark.soak
     async def test_a_taken_port_is_told_before_anything_starts(self, dev: Dev, folder: Path) -> None:
         await dev.prints("^curl")
         command = [sys.executable, "-m", "assessmentstore", "dev"]

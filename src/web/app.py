@@ -15,6 +15,7 @@ from aiohttp import web
 
 from ..models.envelope import MAX_COMMAND_BYTES
 from ..settings import Settings, SettingsError
+from ..store.background import background
 from ..store.batches import BatchRequests, BulkReader
 from ..store.cache import SharedCache, open_redis
 from ..store.maintenance import Maintenance
@@ -27,7 +28,6 @@ from ..store.trail import TrailReader
 from .admission import secure
 from .asyncapi import asyncapi_document
 from .auth import AUTHENTICATOR, required_authenticator
-from .background import background
 from .batches import BULK_READER, MEMORY
 from .bodies import Memory
 from .bulk import BULK, BulkCommands

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from ..store.background import background
 from ..store.reads import StateSource
 from .admission import secure
 from .auth import AUTHENTICATOR, Authenticator
-from .background import background
 from .errors import MIDDLEWARES
 from .health import Health, Metrics
 from .limits import LIMITS, Limits

@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests."""
+"""Work that goes on beside everything else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CANCEL_SECONDS = 0.1
 
 @asynccontextmanager
 async def background(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Keep something running beside the requests."""
+    """Keep something running meanwhile, and start it again where it fails."""
     task = asyncio.create_task(_again_and_again(work))
     try:
         yield
@@ -31,6 +31,6 @@ async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:
-            # A mistake in one piece of work must not end the waits of everybody.
+            # A mistake in one piece of work must not end what everybody else does.
             logger.exception("Background work failed and starts again", extra={"action": "background_failed"})
         await asyncio.sleep(_RESTART_SECONDS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import asyncpg
-import orjson
 
 from ..models.assessment import AssessmentRecord
 from ..models.errors import RejectedError, Rejection
 from ..models.filters import AssessmentFilters, ListQuery, SortBy, SortOrder
+from .cursors import read_cursor, write_cursor
 from .postgres import Connection, record_from_row
 from .queries import QUERIES
 from .totals import EVERYBODY
@@ -146,8 +144,7 @@ async def _count(
 
 def _write_cursor(query: ListQuery, last: asyncpg.Record) -> str:
     value = last[_ORDERS[query.sort_by].column]
-    place = [query.sort_by, query.sort_order, value, last["assessment_id"]]
-    return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
+    return write_cursor(query.sort_by, query.sort_order, value, last["assessment_id"])
 
 
 def _read_cursor(query: ListQuery) -> tuple[Any, str | None]:
@@ -155,11 +152,10 @@ def _read_cursor(query: ListQuery) -> tuple[Any, str | None]:
     if query.cursor is None:
         return None, None
     try:
-        padded = query.cursor + "=" * (-len(query.cursor) % 4)
-        *order, value, assessment_id = orjson.loads(base64.urlsafe_b64decode(padded.encode()))
+        *order, value, assessment_id = read_cursor(query.cursor)
         if order == [query.sort_by, query.sort_order]:
             return _sort_value(_ORDERS[query.sort_by].type, value), _id(assessment_id)
-    except (ValueError, TypeError, OverflowError, binascii.Error, orjson.JSONDecodeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise _wrong_cursor("is not one of this list: begin without a cursor") from error
     raise _wrong_cursor("belongs to another order: keep sortBy and sortOrder as they were")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -19,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from ..models.base import JsonObject
 from ..models.errors import RejectedError, Rejection
 from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
+from ..store.cursors import read_cursor, write_cursor
 from ..store.lists import list_page
 from ..store.postgres import Connection
 from ..store.queries import QUERIES
@@ -36,7 +34,8 @@ T = TypeVar("T")
 _READ_SECONDS = 10.0
 _REPLICA_SECONDS = 4.0
 
-_OFFSET = re.compile(rb"search:(\d{1,5})")
+_SEARCH = "search"
+"""What tells a cursor of a search from one of a list."""
 
 
 async def get_list(request: web.Request) -> web.Response:
@@ -55,7 +54,7 @@ async def get_search(request: web.Request) -> web.Response:
     offset = query.offset if query.cursor is None else _read_offset(query.cursor)
     page = await _read(request, lambda connection: search(connection, query, _scope(user), offset=offset))
     assessments = [item.assessment.to_wire() | {"highlights": item.highlights} for item in page.found]
-    cursor = None if page.next_offset is None else _write_offset(page.next_offset)
+    cursor = None if page.next_offset is None else write_cursor(_SEARCH, page.next_offset)
     return _page(assessments, page.total, exact=page.total_is_exact, cursor=cursor)
 
 
@@ -142,15 +141,12 @@ def _words(item: Any) -> str:
     return "there is no such parameter" if item["type"] == "extra_forbidden" else message
 
 
-def _write_offset(offset: int) -> str:
-    return base64.urlsafe_b64encode(b"search:%d" % offset).decode().rstrip("=")
-
-
 def _read_offset(cursor: str) -> int:
+    """The place where the page before ended, which is a number of what was found."""
     try:
-        match = _OFFSET.fullmatch(base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        match = None
-    if match is None or int(match[1]) > MOST_SKIPPED:
+        kind, offset = read_cursor(cursor)
+    except ValueError:
+        kind, offset = None, None
+    if kind != _SEARCH or not isinstance(offset, int) or not 0 <= offset <= MOST_SKIPPED:
         raise _wrong_parameters([("cursor", "not one of this search: begin without a cursor")])
-    return int(match[1])
+    return offset

@@ -173,15 +173,6 @@ class Publisher:
 
 
 def _rejection(refused: Refused) -> KafkaRecord:
-    header, rejection = refused.header, refused.rejection
-    record = RejectedCommand(
-        command_id=header.id,
-        type=header.type,
-        assessment_id=header.assessment_id,
-        code=rejection.code,
-        message=rejection.message,
-        details=rejection.details,
-        user_id=header.user_id,
-        rejected_at=refused.at,
-    )
+    header = refused.header
+    record = RejectedCommand.of(header, refused.rejection, at=refused.at)
     return header.assessment_id.encode(), record.to_json(), rejection_headers(header, refused.at)

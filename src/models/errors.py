@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import ValidationError, WithJsonSchema
 
 from .assessment import AssessmentState
 from .base import JsonObject, WireModel
-from .commands import CommandType
+from .commands import CommandHeader, CommandType
 from .positions import TOKEN_HEADER
 
 _MOST_ERRORS_TOLD = 20
@@ -121,6 +121,20 @@ class RejectedCommand(WireModel):
     user_id: str | None
     """Who asked."""
     rejected_at: datetime
+
+    @classmethod
+    def of(cls, header: CommandHeader, rejection: Rejection, *, at: datetime) -> Self:
+        """The record of a command that was refused at a time."""
+        return cls(
+            command_id=header.id,
+            type=header.type,
+            assessment_id=header.assessment_id,
+            code=rejection.code,
+            message=rejection.message,
+            details=rejection.details,
+            user_id=header.user_id,
+            rejected_at=at,
+        )
 
 
 _FIXED = (

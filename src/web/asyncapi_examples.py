@@ -74,18 +74,8 @@ def rejected_sample() -> Sample:
     *_, last = _lived("a-1", _LIVES[0])
     command, at = _command(_value("a-1", 9, *_BEGIN), "a-1"), _START + timedelta(minutes=1)
     rejection = cast(Rejection, decide(last.record, command, at))
-    header = command.header
-    told = RejectedCommand(
-        command_id=header.id,
-        type=header.type,
-        assessment_id=header.assessment_id,
-        code=rejection.code,
-        message=rejection.message,
-        details=rejection.details,
-        user_id=header.user_id,
-        rejected_at=at,
-    )
-    return _sent(rejection_headers(header, at), told.to_json())
+    told = RejectedCommand.of(command.header, rejection, at=at)
+    return _sent(rejection_headers(command.header, at), told.to_json())
 
 
 def _lived(assessment_id: str, life: Iterable[_Said]) -> Iterator[_Step]:

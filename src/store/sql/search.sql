@@ -27,12 +27,7 @@ WITH newest AS MATERIALIZED (
 SELECT assessment_id, count(*) OVER () AS total, (SELECT count(*) FROM newest) AS looked_at
 FROM newest
 WHERE ($1 <> '' AND document @@ $1::tsquery) OR ($2 <> '' AND names LIKE '%' || $2 || '%')
-ORDER BY
-    $2 <> '' AND (names LIKE $2 || ' %' OR names = $2) DESC,
-    $2 <> '' AND names LIKE $2 || '%' DESC,
-    CASE WHEN $1 = '' THEN 0 ELSE ts_rank(document, $1::tsquery) END DESC,
-    created_at DESC,
-    assessment_id
+ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
 LIMIT $5 OFFSET $6
 
 -- search_all --
@@ -50,12 +45,7 @@ WITH by_words AS (
 )
 SELECT assessment_id, count(*) OVER () AS total
 FROM found JOIN assessment_search USING (assessment_id)
-ORDER BY
-    $2 <> '' AND (names LIKE $2 || ' %' OR names = $2) DESC,
-    $2 <> '' AND names LIKE $2 || '%' DESC,
-    CASE WHEN $1 = '' THEN 0 ELSE ts_rank(document, $1::tsquery) END DESC,
-    created_at DESC,
-    assessment_id
+ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
 LIMIT $5 OFFSET $6
 
 -- nearest_words --

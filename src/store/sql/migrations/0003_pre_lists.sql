@@ -42,6 +42,15 @@ CREATE INDEX idx_assessment_search_document ON assessment_search USING gin (docu
 -- Every word of letters that stands in a document: a typing error is led back to one of these.
 CREATE TABLE search_vocabulary (word TEXT PRIMARY KEY);
 
+-- How well an assessment fits what is looked for: an id that is it or begins with it comes first, then the weight of words.
+CREATE FUNCTION search_rank(names TEXT, document TSVECTOR, words TEXT, part TEXT) RETURNS REAL[]
+LANGUAGE SQL IMMUTABLE PARALLEL SAFE
+RETURN ARRAY[
+    (part <> '' AND (names LIKE part || ' %' OR names = part))::int,
+    (part <> '' AND names LIKE part || '%')::int,
+    CASE WHEN words = '' THEN 0 ELSE ts_rank(document, words::tsquery) END
+];
+
 -- pg_trgm is part of Postgres' own distribution, but not of every copy: without it a typing error is forgiven after the
 -- third letter only, and a part of an id is looked for without an index.
 DO $$

@@ -82,13 +82,15 @@ Priority = Annotated[int, Field(ge=1, le=10)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 
 
-class _Query(BaseModel):
+class Query(BaseModel):
+    """The parameters of one route."""
+
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
 
-class AssessmentFilters(_Query):
+class AssessmentFilters(Query):
     """Which assessments; what is not given lets all through, and ranges are from … (inclusive) to … ."""
 
     state: tuple[AssessmentState, ...] = ()
@@ -123,7 +125,7 @@ class AssessmentFilters(_Query):
         return frozenset(name for name in AssessmentFilters.model_fields if getattr(self, name) not in (None, ()))
 
 
-class Page(_Query):
+class Page(Query):
     """A part of a long answer."""
 
     limit: Annotated[int, Field(ge=1, le=MOST_PER_PAGE)] = DEFAULT_PER_PAGE
@@ -159,7 +161,7 @@ class StatsQuery(AssessmentFilters):
     """Whose days `dailyCounts` has (IANA)."""
 
 
-class HistoryQuery(_Query):
+class HistoryQuery(Query):
     """`GET /assessments/{id}/history`."""
 
     after_version: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -10,11 +9,9 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
 from ..models.base import JsonObject
-from ..models.errors import RejectedError, Rejection
 from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
 from ..store.cursors import read_cursor, write_cursor
 from ..store.lists import list_page
@@ -25,9 +22,9 @@ from ..store.stats import statistics
 from .auth import Permission, User, authorize
 from .freshness import READS, consistency
 from .patience import promptly
+from .queries import read_query, wrong_parameters
 from .reads import json_response, visible
 
-Q = TypeVar("Q", bound=BaseModel)
 T = TypeVar("T")
 
 # Every query goes by an index; what takes longer than this is a Postgres that hangs.
@@ -75,26 +72,6 @@ async def get_history(request: web.Request) -> web.Response:
     return json_response({"history": [_entry(row) for row in rows]})
 
 
-def read_query(request: web.Request, kind: type[Q]) -> Q:
-    """The query parameters of a request.
-
-    Raises:
-        RejectedError: VALIDATION_ERROR, with the name of each parameter that is wrong.
-    """
-    values: defaultdict[str, list[str]] = defaultdict(list)
-    for name, value in request.query.items():
-        values[name].append(value)
-    many = {name for name, field in kind.model_fields.items() if field.default == ()}
-    twice = [name for name, found in values.items() if len(found) > 1 and name not in many]
-    if twice:
-        raise _wrong_parameters([(twice[0], "given more than once")])
-    given: dict[str, Any] = {name: found if name in many else found[0] for name, found in values.items()}
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise _wrong_parameters([(str(item["loc"][0]), _words(item)) for item in error.errors()]) from error
-
-
 async def _read(request: web.Request, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
     """What is read in one snapshot, so that a page, its total and its counts agree.
 
@@ -130,17 +107,6 @@ def _entry(row: asyncpg.Record) -> JsonObject:
     return {to_camel(name): value for name, value in row.items()} | {"details": orjson.Fragment(row["details"])}
 
 
-def _wrong_parameters(found: list[tuple[str, str]]) -> RejectedError:
-    name, message = found[0]
-    errors = [{"parameter": parameter, "message": words} for parameter, words in found]
-    return RejectedError(Rejection.invalid(f"{name}: {message}", parameter=name, errors=errors))
-
-
-def _words(item: Any) -> str:
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return "there is no such parameter" if item["type"] == "extra_forbidden" else message
-
-
 def _read_offset(cursor: str) -> int:
     """The place where the page before ended, which is a number of what was found."""
     try:
@@ -148,5 +114,5 @@ def _read_offset(cursor: str) -> int:
     except ValueError:
         kind, offset = None, None
     if kind != _SEARCH or not isinstance(offset, int) or not 0 <= offset <= MOST_SKIPPED:
-        raise _wrong_parameters([("cursor", "not one of this search: begin without a cursor")])
+        raise wrong_parameters([("cursor", "not one of this search: begin without a cursor")])
     return offset

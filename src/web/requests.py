@@ -9,6 +9,7 @@ from pydantic import Field
 from ..models.base import Identifier, WireModel
 from ..models.commands import ReportProgress
 from ..models.events import EventType
+from ..models.filters import Query
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -35,7 +36,7 @@ class WaitQuery(WireModel):
     """Milliseconds."""
 
 
-class StreamQuery(WireModel):
+class StreamQuery(Query):
     """`GET /events` and `GET /assessments/{id}/events`."""
 
     type: tuple[EventType, ...] = ()

@@ -18,14 +18,17 @@ from aiohttp import web
 from ..models.assessment import UNCHANGING_STATES
 from ..models.errors import RejectedError, Rejection, UnavailableError
 from ..models.events import EventType
-from ..store.postgres import Connection
+from ..models.positions import Positions
+from ..store.routing import ReadRouter
 from ..store.trail import TrailReader
 from .auth import Permission, User, authorize
 from .feed import FEED
 from .feed_positions import position_text
 from .freshness import READS, consistency
 from .patience import promptly
+from .queries import read_query
 from .reads import visible
+from .requests import StreamQuery
 from .sse import Stream, abort
 from .stream_of_all import AllEvents, resume
 from .stream_of_one import OneAssessment, resume_one
@@ -33,8 +36,6 @@ from .stream_of_one import OneAssessment, resume_one
 logger = logging.getLogger(__name__)
 
 TRAIL = web.AppKey("trail", TrailReader)
-
-_TYPE, _LAST_EVENT_ID = "type", "lastEventId"
 
 # A token may outlive everybody; a client that comes back once a day costs nothing.
 _LONGEST_SECONDS = 86_400
@@ -83,14 +84,15 @@ async def all_events(request: web.Request) -> web.StreamResponse:
 
 
 async def _promised(request: web.Request) -> None:
-    """Wait until what a `Consistency-Token` names is applied: a replica that has it has it from the primary."""
-
-    async def nothing(_: Connection) -> None:
-        pass
-
+    """Wait until what a `Consistency-Token` names is applied."""
     positions = consistency(request)
     if positions is not None:
-        await promptly(request.app[READS].read(nothing, positions))
+        await promptly(_reach(request.app[READS], positions))
+
+
+async def _reach(reads: ReadRouter, positions: Positions) -> None:
+    async with reads.connection(positions):
+        pass  # a replica that is so fresh has it from the primary, where the history is read
 
 
 def read_wanted(request: web.Request) -> Wanted:
@@ -99,19 +101,10 @@ def read_wanted(request: web.Request) -> Wanted:
     Raises:
         RejectedError: VALIDATION_ERROR, something is unknown or stands twice.
     """
-    query = request.query
-    for name in query:
-        if name not in (_TYPE, _LAST_EVENT_ID):
-            raise _invalid(name, f"is unknown: the parameters are {_TYPE} and {_LAST_EVENT_ID}")
-    if len(query.getall(_LAST_EVENT_ID, [])) > 1:
-        raise _invalid(_LAST_EVENT_ID, "stands there twice: send it once")
-    types = query.getall(_TYPE, [])
-    for name in types:
-        if name not in set(EventType):
-            raise _invalid(_TYPE, f"is {name[:100]!r}: send one of {', '.join(EventType)}")
+    query = read_query(request, StreamQuery)
     # An EventSource that comes back sends the header, and the query of its first time with it.
-    last_id = request.headers.get("Last-Event-ID") or query.get(_LAST_EVENT_ID)
-    return Wanted(frozenset(map(EventType, types)) or None, last_id or None)
+    last_id = request.headers.get("Last-Event-ID") or query.last_event_id
+    return Wanted(frozenset(query.type) or None, last_id or None)
 
 
 async def _stream(
@@ -134,7 +127,3 @@ async def _stream(
         logger.exception("A stream failed", extra={"action": "stream_failed"})
     await stream.close()
     return stream.response
-
-
-def _invalid(parameter: str, words: str) -> RejectedError:
-    return RejectedError(Rejection.invalid(f"{parameter} {words}", parameter=parameter))

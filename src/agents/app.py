@@ -19,9 +19,10 @@ from ..models.assessment import AssessmentRecord
 from ..models.positions import Positions
 from ..settings import Settings
 from ..store.batch import BatchStore
-from ..store.cache import SharedCache, open_redis
+from ..store.cache import SharedCache
 from ..store.postgres import Pools, open_pools
 from ..store.reads import StateReader, StateSource
+from ..store.redis import open_redis
 from ..store.routing import ReadRouter
 from ..store.table import StateTable
 from .batches import BatchConsumer, BatchTransport

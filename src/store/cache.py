@@ -7,35 +7,19 @@ audit trail, so that neither an outage of Redis nor a crash leaves an old state 
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
 from cachetools import TTLCache
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
-from ..models.errors import UnavailableError
 from ..models.positions import Positions
-from ..settings import Settings
+from .redis import REDIS_SECONDS, RedisBreaker, redis_errors
 
 # How long a state that nobody changes stays in Redis (the reference's cache.ttl).
 _TTL_MILLISECONDS = 300_000
-
-# How long Redis is left alone after it failed to answer: an outage costs one time-out, not one for each read.
-_BREAKER_SECONDS = 1.0
-
-# Redis answers in well under a millisecond; whoever waits longer is better served by Postgres.
-_REDIS_TIMEOUT_SECONDS = 0.5
-
-# A rush of reads takes turns on these; a pool that refuses instead would look like an outage.
-_REDIS_CONNECTIONS = 32
-_REDIS_QUEUE_SECONDS = 5.0
 
 _MEMORY_BYTES = 64 * 1024 * 1024
 _MEMORY_SECONDS = 300
@@ -85,31 +69,13 @@ def reply_channel(reply_to: str) -> str:
     return f"replies:{reply_to}"
 
 
-@asynccontextmanager
-async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
-    """A client that fails fast; it connects when first used."""
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=_REDIS_CONNECTIONS,
-        timeout=_REDIS_QUEUE_SECONDS,
-        socket_timeout=_REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 1),
-    )
-    client = Redis.from_pool(pool)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-
-
 class SharedCache:
     """Redis, behind a breaker: while it is away every call raises UnavailableError at once."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._closed_until = 0.0
+        self._breaker = RedisBreaker()
 
     async def get(self, assessment_id: str, positions: Positions | None = None) -> AssessmentRecord | None:
         """One assessment, where Redis has it and reflects every command below some positions.
@@ -120,7 +86,7 @@ class SharedCache:
         if positions is None or not positions.needed:
             return (await self.bulk_get([assessment_id])).get(assessment_id)
         partitions = list(positions.needed)
-        with self._breaker():
+        with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
             # First the positions, then the state: it is at least as fresh as they were.
             pipeline.mget([self._position_key(partition) for partition in partitions])
@@ -135,7 +101,7 @@ class SharedCache:
         Raises:
             UnavailableError: Redis is away.
         """
-        with self._breaker():
+        with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
             for assessment_id in assessment_ids:
                 pipeline.hget(self._key(assessment_id), "d")
@@ -154,7 +120,7 @@ class SharedCache:
             return
         keys = [self._key(state.assessment_id) for state in states]
         arguments = [item for state in states for item in (state.version, state.to_json())]
-        with self._breaker():
+        with self._breaker.guard():
             await self._redis.eval(_SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, *arguments)
 
     async def invalidate(self, assessment_ids: Collection[str]) -> None:
@@ -164,7 +130,7 @@ class SharedCache:
             UnavailableError: Redis is away.
         """
         if assessment_ids:
-            with self._breaker():
+            with self._breaker.guard():
                 await self._redis.delete(*map(self._key, assessment_ids))
 
     async def evict(self, assessment_ids: Collection[str]) -> None:
@@ -173,7 +139,7 @@ class SharedCache:
         Raises:
             UnavailableError: Redis is away.
         """
-        with self._breaker():
+        with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.delete(*map(self._key, assessment_ids))
             pipeline.publish(self._prefix + DELETED, orjson.dumps(list(assessment_ids)))
@@ -209,7 +175,7 @@ class SharedCache:
             states = {**{key: states[key] for key in created}, **states}
         keys = [self._position_key(partition), *map(self._key, states)]
         arguments = [item for state in states.values() for item in state]
-        with self._breaker():
+        with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.eval(_REFLECT, len(keys), *keys, _TTL_MILLISECONDS, start, end, len(created), *arguments)
             for channel, message in messages:
@@ -223,7 +189,7 @@ class SharedCache:
         Raises:
             UnavailableError: Redis is away.
         """
-        with self._breaker():
+        with self._breaker.guard():
             await self._redis.delete(self._position_key(partition))
 
     async def messages(self, *channels: str) -> AsyncIterator[Message]:
@@ -237,7 +203,7 @@ class SharedCache:
             async with self._redis.pubsub() as pubsub:
                 await pubsub.subscribe(*names)
                 while True:
-                    message: dict[str, Any] | None = await pubsub.get_message(timeout=_REDIS_TIMEOUT_SECONDS)
+                    message: dict[str, Any] | None = await pubsub.get_message(timeout=REDIS_SECONDS)
                     if message is not None and message["type"] == "message":
                         yield names[message["channel"]], message["data"]
                     elif message is not None:
@@ -258,30 +224,6 @@ class SharedCache:
 
     def _position_key(self, partition: int) -> str:
         return f"{self._prefix}position:{partition}"
-
-    @contextmanager
-    def _breaker(self) -> Iterator[None]:
-        if time.monotonic() < self._closed_until:
-            raise UnavailableError("Redis did not answer a moment ago")
-        try:
-            with redis_errors():
-                yield
-        except UnavailableError:
-            self._closed_until = time.monotonic() + _BREAKER_SECONDS
-            raise
-
-
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """Translate driver errors.
-
-    Raises:
-        UnavailableError: Redis does not answer.
-    """
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise UnavailableError(f"Redis does not answer: {error!r}") from error
 
 
 class MemoryCache:

@@ -17,10 +17,11 @@ from ..models.envelope import MAX_COMMAND_BYTES
 from ..settings import Settings, SettingsError
 from ..store.background import background
 from ..store.batches import BatchRequests, BulkReader
-from ..store.cache import SharedCache, open_redis
+from ..store.cache import SharedCache
 from ..store.maintenance import Maintenance
 from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
+from ..store.redis import open_redis
 from ..store.refusals import RefusalStore
 from ..store.replicas import open_replicas
 from ..store.routing import ReadRouter

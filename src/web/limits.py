@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..settings import Settings
-from ..store.cache import redis_errors
 from ..store.patience import within
+from ..store.redis import REDIS_SECONDS, RedisBreaker
 
 # KEYS: the caller. ARGV: microseconds between two requests, and the burst as microseconds.
 # Answers whether the request is let through, and in how many microseconds the allowance is whole again.
@@ -31,11 +31,6 @@ if after - now > ARGV[2] + 0 then return {0, whole - now} end
 redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000) + 1)
 return {1, after - now}
 """
-
-_REDIS_SECONDS = 0.5
-
-# An outage of Redis costs one time-out in this time, not one for each request.
-_BREAKER_SECONDS = 1.0
 
 # Callers that one process counts by itself; who was not seen for a minute begins anew.
 _CALLERS = 50_000
@@ -117,7 +112,7 @@ class Limits:
         burst = settings.rate_burst or max(1, math.ceil(settings.rate_limit))
         self._rate = Rate(settings.rate_limit, burst) if settings.rate_limit else None
         self._local = LocalCounts()
-        self._closed_until = 0.0
+        self._breaker = RedisBreaker()
 
     async def user(self, user_id: str) -> Allowance | None:
         """Count a request of a user; nothing where there is no limit."""
@@ -128,18 +123,16 @@ class Limits:
         return None if self._rate is None else await self._take(f"address:{address}", GUESSES)
 
     async def _take(self, caller: str, rate: Rate) -> Allowance:
-        if time.monotonic() >= self._closed_until:
-            try:
-                return await self._take_shared(caller, rate)
-            except UnavailableError:
-                self._closed_until = time.monotonic() + _BREAKER_SECONDS
-        return self._local.take(caller, rate, time.monotonic())
+        try:
+            return await self._take_shared(caller, rate)
+        except UnavailableError:
+            return self._local.take(caller, rate, time.monotonic())
 
     async def _take_shared(self, caller: str, rate: Rate) -> Allowance:
         step = _MICROSECONDS / rate.per_second
-        with redis_errors():
+        with self._breaker.guard():
             work = self._script(keys=[f"{self._prefix}rate:{caller}"], args=[step, math.ceil(step * rate.burst)])
-            granted, whole_in = await within(_REDIS_SECONDS, work)
+            granted, whole_in = await within(REDIS_SECONDS, work)
         return Allowance(rate, bool(granted), whole_in / _MICROSECONDS)
 
 

@@ -7,9 +7,10 @@ from tests.harness.load import open_sender
 from tests.harness.messages import Traffic, command, create
 from tests.harness.worker import Cluster
 
-from assessmentstore.store.cache import SharedCache, open_redis, reply_channel
+from assessmentstore.store.cache import SharedCache, reply_channel
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import OutcomeReader
+from assessmentstore.store.redis import open_redis
 from assessmentstore.store.replies import Outcome, read_reply
 
 

@@ -12,7 +12,8 @@ from tests.harness.worker import Cluster
 
 from assessmentstore.models.events import event_from_json
 from assessmentstore.settings import Settings
-from assessmentstore.store.cache import SharedCache, open_redis
+from assessmentstore.store.cache import SharedCache
+from assessmentstore.store.redis import open_redis
 
 _ASSESSMENTS = 40
 _COMMANDS = 10

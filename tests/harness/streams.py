@@ -18,8 +18,9 @@ from assessmentstore.agents.fold import decode, fold
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.settings import Settings
 from assessmentstore.store.batch import BatchStore, PartitionClaim
-from assessmentstore.store.cache import SharedCache, changes_message, open_redis
+from assessmentstore.store.cache import SharedCache, changes_message
 from assessmentstore.store.postgres import open_pools
+from assessmentstore.store.redis import open_redis
 from assessmentstore.store.trail import TrailReader
 from assessmentstore.web.app import build_app
 from assessmentstore.web.auth import Role, mint_token

@@ -15,9 +15,10 @@ from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
-from assessmentstore.store.cache import DELETED, MemoryCache, SharedCache, open_redis
+from assessmentstore.store.cache import DELETED, MemoryCache, SharedCache
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import StateReader
+from assessmentstore.store.redis import open_redis
 from assessmentstore.store.routing import ReadRouter
 from assessmentstore.store.table import StateTable
 

@@ -21,9 +21,10 @@ from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
 from assessmentstore.store import replicas as replicas_module
 from assessmentstore.store import routing
-from assessmentstore.store.cache import SharedCache, open_redis
+from assessmentstore.store.cache import SharedCache
 from assessmentstore.store.postgres import Connection, open_pools, open_read_pool
 from assessmentstore.store.reads import StateReader
+from assessmentstore.store.redis import open_redis
 from assessmentstore.store.replicas import Replicas, open_replicas
 from assessmentstore.store.routing import ReadRouter
 

@@ -24,8 +24,9 @@ from assessmentstore.agents.fold import decode, fold
 from assessmentstore.models.envelope import MAX_COMMAND_BYTES, encode_command
 from assessmentstore.settings import Settings, SettingsError
 from assessmentstore.store.batch import BatchStore
-from assessmentstore.store.cache import SharedCache, changes_message, open_redis
+from assessmentstore.store.cache import SharedCache, changes_message
 from assessmentstore.store.postgres import Pools, open_pools
+from assessmentstore.store.redis import open_redis
 from assessmentstore.store.replies import reply_message
 from assessmentstore.web import waiters
 from assessmentstore.web.app import build_app, serve

@@ -18,9 +18,6 @@ from .proxies import PROXIES, Proxies, remote_address
 OPEN_ROUTES = frozenset({"/", "/health", "/ready", "/metrics", "/openapi.json", "/asyncapi.json", "/docs", "unmatched"})
 """The routes that need no token and know no limit; every other one is closed, whoever adds it."""
 
-OPEN_FOLDERS = ("/console/", "/static/", "/docs/")
-"""Static files, which need none either."""
-
 # The largest batch takes seconds on any line; whoever needs longer holds a connection and memory for nothing.
 _BODY_SECONDS = 60.0
 
@@ -43,8 +40,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def is_open(request: web.Request) -> bool:
     """Whether a request is served to everybody."""
-    pattern = route_pattern(request)
-    return pattern in OPEN_ROUTES or pattern.startswith(OPEN_FOLDERS)
+    return route_pattern(request) in OPEN_ROUTES
 
 
 async def _identify(request: web.Request) -> None:

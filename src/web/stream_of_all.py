@@ -8,7 +8,7 @@ from ..models.errors import AssessmentStoreError
 from ..models.events import EventType
 from ..store.trail import Bounds, TrailReader
 from .auth import User
-from .feed import EVERYTHING, Feed, Subscription, owner_channel
+from .feed import EVERYTHING, Feed, owner_channel
 from .feed_positions import (
     Position,
     covers,
@@ -19,6 +19,7 @@ from .feed_positions import (
     position_text,
 )
 from .sse import Stream, event_text, reset_text
+from .subscription import Subscription
 
 # A stream joins the live feed when no more than this is left to be read: what comes meanwhile waits for it, and there
 # is room for MOST_WAITING.

@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 
 from ..models.events import EventType
 from ..store.trail import TrailEvent, TrailReader
-from .feed import Feed, Subscription, assessment_channel
+from .feed import Feed, assessment_channel
 from .sse import Stream, event_text, reset_text
+from .subscription import Subscription
 
 _VERSION = re.compile(r"[0-9]{1,10}")
 

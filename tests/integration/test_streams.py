@@ -20,7 +20,7 @@ from tests.harness.waiting import DEADLINE, eventually
 
 from assessmentstore.settings import Settings
 from assessmentstore.store.trail import Chunk
-from assessmentstore.web import feed, sse
+from assessmentstore.web import feed, sse, subscription
 from assessmentstore.web.auth import Role
 from assessmentstore.web.feed import FEED
 
@@ -275,7 +275,7 @@ async def test_a_silent_stream_beats_and_moves_on(
 async def test_a_slow_reader_is_cut_off_and_harms_nobody(
     author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    monkeypatch.setattr(feed, "MOST_WAITING", 40 if reason == "overflow" else 10_000)
+    monkeypatch.setattr(subscription, "MOST_WAITING", 40 if reason == "overflow" else 10_000)
     monkeypatch.setattr(sse, "WRITE_SECONDS", DEADLINE if reason == "overflow" else 0.3)
     before = metric("event_streams_cut_total", reason=reason)
     large = [command(f"a-{number}", "progress", "a", {"progress": 1, "message": "m" * 200_000}) for number in range(80)]
@@ -360,7 +360,7 @@ async def test_there_is_a_limit(author: Author, streams: Streams, monkeypatch: p
 async def test_what_comes_while_a_long_history_is_read_does_not_cut_its_reader_off(
     author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "MOST_WAITING", 600)
+    monkeypatch.setattr(subscription, "MOST_WAITING", 600)
     async with streams.read() as start:
         await start.block()
     for number in range(3):

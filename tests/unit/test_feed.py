@@ -13,8 +13,9 @@ from tests.harness.waiting import eventually
 from assessmentstore.models.errors import RejectedError, UnavailableError
 from assessmentstore.models.events import EventType
 from assessmentstore.store.trail import Bounds, Chunk, TrailEvent
-from assessmentstore.web import feed as feed_module
-from assessmentstore.web.feed import EVERYTHING, Delivery, Feed, Subscription, assessment_channel, owner_channel
+from assessmentstore.web import subscription as subscription_module
+from assessmentstore.web.feed import EVERYTHING, Feed, assessment_channel, owner_channel
+from assessmentstore.web.subscription import Delivery, Subscription
 
 
 class FakeTrail:
@@ -155,7 +156,7 @@ async def test_a_stopping_feed_takes_nobody() -> None:
 @pytest.mark.parametrize("limit", ["MOST_WAITING", "MOST_WAITING_BYTES"])
 async def test_a_reader_with_too_much_waiting_is_cut_off_alone(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     text = b"x" * 100
-    monkeypatch.setattr(feed_module, limit, 5 if limit == "MOST_WAITING" else 5 * len(text))
+    monkeypatch.setattr(subscription_module, limit, 5 if limit == "MOST_WAITING" else 5 * len(text))
     cut, never = Mock(), Mock()
     slow, quick = Subscription(cut), Subscription(never)
     event = TrailEvent(0, "a", 1, EventType.PROGRESS, None, "{}")

@@ -21,14 +21,11 @@ from assessmentstore.store.batches import BulkReader
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.web.auth import Role, mint_token
 
-from .contenders import WEB, WORKER, Running, running
+from .contenders import SECRET, WEB, WORKER, running, until_ready
 from .installation import fresh_installation, running_services
 from .workload import Message, produce
 
-_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
-
 _POLL_SECONDS = 0.02
-_READY_SECONDS = 60.0
 
 
 def _request() -> dict[str, Any]:
@@ -79,30 +76,17 @@ def _message(request: dict[str, Any]) -> Message:
     return Message(command_id, assessment_id.encode(), value)
 
 
-async def _until_ready(session: aiohttp.ClientSession, process: Running) -> None:
-    async with asyncio.timeout(_READY_SECONDS):
-        while True:
-            process.check()
-            try:
-                async with session.get("/ready") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass  # it does not listen yet
-            await asyncio.sleep(_POLL_SECONDS)
-
-
 async def _measure(count: int, rounds: int) -> list[tuple[float, float]]:
-    token = mint_token(_SECRET, "bench-user", [Role.USER], timedelta(hours=1))
+    token = mint_token(SECRET, "bench-user", [Role.USER], timedelta(hours=1))
     async with (
         running_services() as (settings, _),
         fresh_installation(settings, "batches") as own,
         running(WORKER, own),
-        running(WEB, own.model_copy(update={"jwt_secret": SecretStr(_SECRET)})) as web,
+        running(WEB, own.model_copy(update={"jwt_secret": SecretStr(SECRET)})) as web,
         open_pools(own, application="bench") as pools,
         aiohttp.ClientSession(f"http://127.0.0.1:{web.port}", headers={"Authorization": f"Bearer {token}"}) as session,
     ):
-        await _until_ready(session, web)
+        await until_ready(web)
         reader, results = BulkReader(pools.write), []
         for number in range(rounds + 1):
             seconds = await _over_http(session, count), await _over_kafka(own, reader, count)

@@ -10,7 +10,10 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+
+import aiohttp
 
 from assessmentstore.settings import ENV_PREFIX, Settings
 
@@ -20,6 +23,11 @@ _HERE = Path(__file__).parents[1]
 _SESSION_SECONDS = 60
 
 _END_SECONDS = 30.0
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+
+SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
+"""Signs the tokens of a measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,28 @@ async def running(contender: Contender, settings: Settings) -> AsyncIterator[Run
         yield Running(process, port, log)
     finally:
         await _end(process)
+
+
+async def until_ready(*processes: Running) -> None:
+    """Wait until each of several processes answers that it is ready.
+
+    Raises:
+        ContenderDiedError: one has ended.
+        TimeoutError: one takes too long.
+    """
+    async with aiohttp.ClientSession() as session, asyncio.timeout(_READY_SECONDS):
+        for process in processes:
+            while not await _is_ready(session, process):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _is_ready(session: aiohttp.ClientSession, process: Running) -> bool:
+    process.check()
+    try:
+        async with session.get(f"http://127.0.0.1:{process.port}/ready") as answer:
+            return answer.status == HTTPStatus.OK
+    except aiohttp.ClientError:
+        return False  # it does not listen yet
 
 
 def _environment(settings: Settings, port: int) -> dict[str, str]:

@@ -21,25 +21,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
-from tests.harness.installation import (
-    Installation,
-    create_installation,
-    create_template,
-    database_name,
-    drop_database,
-)
+from tests.harness.installation import Installation
 from tests.harness.replica import Replica, open_replica
 from tests.harness.web import Web, running_web
 from tests.harness.worker import Cluster
 
 from assessmentstore.models.positions import TOKEN_HEADER
-from assessmentstore.settings import Settings
 
-from .installation import running_services
+from .installation import harnessed, running_services
 
 _REQUEST: dict[str, Any] = {"assessmentType": "health", "options": {}}
 _PARTITIONS = 4
@@ -211,17 +203,6 @@ async def _kill(cluster: Cluster, every: float) -> None:
 
 
 @asynccontextmanager
-async def _installed(services: Settings, folder: Path) -> AsyncIterator[Installation]:
-    template = await create_template(services)
-    made = await create_installation(services, template, folder, topic_partitions=_PARTITIONS)
-    try:
-        yield made
-    finally:
-        await drop_database(services, database_name(made.settings))
-        await drop_database(services, template)
-
-
-@asynccontextmanager
 async def _beside(*works: Awaitable[None]) -> AsyncIterator[None]:
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
@@ -237,7 +218,7 @@ async def _beside(*works: Awaitable[None]) -> AsyncIterator[None]:
 async def _run(arguments: argparse.Namespace) -> tuple[Run, Counter[str], int]:
     async with (
         running_services() as (services, _),
-        _installed(services, services.data_dir / "freshness") as installation,
+        harnessed(services, "freshness", topic_partitions=_PARTITIONS) as installation,
         open_replica(services.database_url) as replica,
     ):
         url = replica.url(installation.settings.database_url)

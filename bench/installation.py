@@ -7,11 +7,19 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
+from tests.harness.installation import (
+    Installation,
+    create_installation,
+    create_template,
+    database_name,
+    drop_database,
+)
 
 from assessmentstore import bootstrap, services
 from assessmentstore.agents.topics import specifications
@@ -59,6 +67,18 @@ async def fresh_installation(settings: Settings, name: str) -> AsyncIterator[Set
         await _delete_topics(own)
         await _delete_keys(own)
         await _execute(settings, f'DROP DATABASE "{database}" WITH (FORCE)')
+
+
+@asynccontextmanager
+async def harnessed(services: Settings, name: str, **settings: Any) -> AsyncIterator[Installation]:
+    """An installation as the tests have them, for the processes of their harness; gone afterwards."""
+    template = await create_template(services)
+    made = await create_installation(services, template, services.data_dir / name, **settings)
+    try:
+        yield made
+    finally:
+        await drop_database(services, database_name(made.settings))
+        await drop_database(services, template)
 
 
 def _open_to_all(folder: str) -> Path:

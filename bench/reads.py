@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import multiprocessing
 import random
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from urllib.parse import urlencode
@@ -24,7 +26,7 @@ from pydantic import SecretStr
 from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role, mint_token
 
-from .contenders import WEB, WORKER, Running, running
+from .contenders import SECRET, WEB, WORKER, running, until_ready
 from .fill import OWNERS, assessments, fill
 from .installation import fresh_installation, running_services
 from .measure import send_at_pace
@@ -32,10 +34,7 @@ from .workload import LIFE, commands
 
 _READERS = 2
 _WARM_UP_SECONDS = 5.0
-_POLL_SECONDS = 0.1
 _KNOWN_IDS = 20_000
-_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
-
 TARGETS = {"get": 10.0, "list": 100.0, "search": 100.0, "stats": 100.0}
 """Milliseconds that 95 of 100 reads stay below."""
 
@@ -73,8 +72,8 @@ async def _read(url: str, ids: list[str], until: float, taken: dict[str, list[fl
     """Read one after the other, in turns as ADMIN and as a user."""
     dice = random.Random(seed)
     lifetime = timedelta(hours=1)
-    tokens = [mint_token(_SECRET, "root", [Role.ADMIN], lifetime)]
-    tokens += [mint_token(_SECRET, f"user-{number}", [Role.USER], lifetime) for number in range(OWNERS)]
+    tokens = [mint_token(SECRET, "root", [Role.ADMIN], lifetime)]
+    tokens += [mint_token(SECRET, f"user-{number}", [Role.USER], lifetime) for number in range(OWNERS)]
     async with aiohttp.ClientSession() as session:
         for kind, path in _reads(dice, ids):
             token = tokens[0] if kind == "get" or dice.random() < 0.5 else dice.choice(tokens)
@@ -90,33 +89,16 @@ async def _read(url: str, ids: list[str], until: float, taken: dict[str, list[fl
 
 async def _measure(arguments: argparse.Namespace) -> dict[str, list[float]]:
     async with running_services() as (settings, _), fresh_installation(settings, "reads") as own:
-        chosen = own.model_copy(update={"jwt_secret": SecretStr(_SECRET)})
+        chosen = own.model_copy(update={"jwt_secret": SecretStr(SECRET)})
         started = time.perf_counter()
         await fill(chosen.database_url, arguments.count)
         print(f"{arguments.count:,} assessments stored in {time.perf_counter() - started:.0f} s", file=sys.stderr)
         ids = [record.assessment_id for record in islice(assessments(arguments.count), _KNOWN_IDS)]
         async with running(WORKER, chosen) as worker, running(WEB, chosen) as web:
-            await _until_ready(worker, web)
-            load = asyncio.create_task(_load(chosen, arguments.pace))
-            try:
+            await until_ready(worker, web)
+            with _loading(chosen, arguments.pace):
                 await _read_for(_WARM_UP_SECONDS, web.port, ids)
                 return await _read_for(arguments.seconds, web.port, ids)
-            finally:
-                load.cancel()
-                with suppress(asyncio.CancelledError):
-                    await load
-
-
-async def _until_ready(*processes: Running) -> None:
-    async with aiohttp.ClientSession() as session:
-        for process in processes:
-            while True:
-                process.check()
-                with suppress(aiohttp.ClientError):
-                    async with session.get(f"http://127.0.0.1:{process.port}/ready") as answer:
-                        if answer.status == 200:
-                            break
-                await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _read_for(seconds: float, port: int, ids: list[str]) -> dict[str, list[float]]:
@@ -129,13 +111,28 @@ async def _read_for(seconds: float, port: int, ids: list[str]) -> dict[str, list
     return taken
 
 
-async def _load(settings: Settings, rate: int) -> None:
-    """Send commands at a steady pace, until cancelled."""
-    number = 0
-    while rate:
-        messages = list(commands(rate * 10 // len(LIFE) * len(LIFE), name=f"load {number}"))
-        await send_at_pace(settings, messages, rate, {})
-        number += 1
+@contextmanager
+def _loading(settings: Settings, rate: int) -> Iterator[None]:
+    """Send commands meanwhile, from a process of its own: readers must not wait for the loop that also sends."""
+    process = multiprocessing.get_context("spawn").Process(target=_load, args=(settings, rate), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _load(settings: Settings, rate: int) -> None:
+    """Send commands at a steady pace, until ended."""
+
+    async def send() -> None:
+        for number in itertools.count():
+            messages = list(commands(rate * 10 // len(LIFE) * len(LIFE), name=f"load {number}"))
+            await send_at_pace(settings, messages, rate, {})
+
+    if rate:
+        asyncio.run(send())
 
 
 def main() -> int:

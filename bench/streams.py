@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-import aiohttp
 import asyncpg
 import orjson
 import psutil
@@ -26,11 +25,9 @@ from pydantic import SecretStr
 from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role, mint_token
 
-from .contenders import WEB, WORKER, Running, running
+from .contenders import SECRET, WEB, WORKER, running, until_ready
 from .installation import fresh_installation, running_services
 from .workload import LIFE, commands, partition_of, produce
-
-_SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
 
 # Connections that are being made at the same time.
 _OPENING = 200
@@ -103,9 +100,9 @@ async def _measure(arguments: argparse.Namespace) -> None:
         running_services() as (settings, _),
         fresh_installation(settings, "streams") as own,
         running(WORKER, own) as worker,
-        running(WEB, own.model_copy(update={"jwt_secret": SecretStr(_SECRET)})) as web,
+        running(WEB, own.model_copy(update={"jwt_secret": SecretStr(SECRET)})) as web,
     ):
-        await _until_ready(worker, web)
+        await until_ready(worker, web)
         process = psutil.Process(web.pid)
         await produce(own, commands(len(LIFE) * own.topic_partitions, name="first"))
         await _until_stored(own, len(LIFE) * own.topic_partitions)
@@ -136,24 +133,10 @@ def _report(arguments: argparse.Namespace, latencies: Sequence[float], each: flo
     _tell(f"burst: {deliveries:,} deliveries in {seconds:.1f} s, {deliveries / seconds:,.0f} a second")
 
 
-async def _until_ready(worker: Running, web: Running) -> None:
-    async with aiohttp.ClientSession() as session, asyncio.timeout(_PATIENCE_SECONDS):
-        for port, process in ((worker.port, worker), (web.port, web)):
-            while True:
-                process.check()
-                try:
-                    async with session.get(f"http://127.0.0.1:{port}/ready") as answer:
-                        if answer.status == 200:
-                            break
-                except aiohttp.ClientError:
-                    pass  # it does not listen yet
-                await asyncio.sleep(0.1)
-
-
 @asynccontextmanager
 async def _opened(count: int, port: int) -> AsyncIterator[list[Reader]]:
     """So many streams of the whole feed."""
-    token = mint_token(_SECRET, "bench", [Role.ADMIN], timedelta(hours=1))
+    token = mint_token(SECRET, "bench", [Role.ADMIN], timedelta(hours=1))
     request = f"GET /events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     readers = [Reader(request) for _ in range(count)]
     readers[0].keeps_values = True

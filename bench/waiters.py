@@ -16,29 +16,19 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import psutil
-from tests.harness.installation import (
-    Installation,
-    create_installation,
-    create_template,
-    database_name,
-    drop_database,
-)
+from tests.harness.installation import Installation
 from tests.harness.load import open_sender
 from tests.harness.messages import command, create
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
 from tests.harness.worker import Cluster
 
-from assessmentstore.settings import Settings
-
-from .installation import running_services
+from .installation import harnessed, running_services
 
 _PATIENCE = 300.0
 _WAIT_MILLISECONDS = 60_000
@@ -75,7 +65,7 @@ async def _wait(run: Run, session: aiohttp.ClientSession, url: str, assessment_i
 
 
 async def _measure(arguments: argparse.Namespace) -> int:
-    async with running_services() as (services, _), _installed(services) as installation:
+    async with running_services() as (services, _), harnessed(services, "waiters", rate_limit=0.0) as installation:
         cluster, web = Cluster(installation), Web(installation)
         try:
             for _ in range(2):
@@ -151,17 +141,6 @@ async def _stored(installation: Installation, state: str, count: int) -> bool:
     async with installation.database() as database:
         found: int = await database.fetchval("SELECT count(*) FROM assessment_states WHERE state = $1", state)
     return found == count
-
-
-@asynccontextmanager
-async def _installed(services: Settings) -> AsyncIterator[Installation]:
-    template = await create_template(services)
-    made = await create_installation(services, template, services.data_dir / "waiters", rate_limit=0.0)
-    try:
-        yield made
-    finally:
-        await drop_database(services, database_name(made.settings))
-        await drop_database(services, template)
 
 
 def _report(run: Run, chosen: list[str], ends: dict[str, str], each: float, seconds: float) -> int:

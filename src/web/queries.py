@@ -29,7 +29,7 @@ def read_query(request: web.Request, kind: type[Q]) -> Q:
         raise wrong_parameters([(twice[0], "given more than once")])
     given: dict[str, Any] = {name: found if name in many else found[0] for name, found in values.items()}
     try:
-        return kind.model_validate(given)
+        return kind.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
         raise wrong_parameters([(str(item["loc"][0]), _words(item)) for item in error.errors()]) from error
 

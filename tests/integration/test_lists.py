@@ -281,6 +281,7 @@ async def test_offset_passes_over(scribe: Scribe, client: Client) -> None:
 
 WRONG = [
     ("/assessments", "colour=red", "colour"),
+    ("/assessments", "server_name=web-1", "server_name"),
     ("/assessments", "state=done", "state"),
     ("/assessments", "state=pending&state=done", "state"),
     ("/assessments", "type=", "type"),

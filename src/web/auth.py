@@ -90,9 +90,14 @@ class User:
         """Whether assessments of others are this user's business too."""
         return not self.roles.isdisjoint(_SEE_EVERYTHING)
 
-    def owns(self, record: AssessmentRecord) -> bool:
-        """Whether an assessment is this user's business."""
-        return record.owner == self.id or self.sees_everything
+    @property
+    def scope(self) -> str | None:
+        """Whose assessments this user sees: the owner, or nothing for everybody's."""
+        return None if self.sees_everything else self.id
+
+    def sees(self, owner: str | None) -> bool:
+        """Whether the assessments of an owner are this user's business."""
+        return self.scope in (None, owner)
 
 
 class Authenticator:
@@ -211,9 +216,13 @@ def check_owner(user: User, record: AssessmentRecord) -> None:
     Raises:
         RejectedError: FORBIDDEN.
     """
-    if not user.owns(record):
-        words = f"Assessment {record.assessment_id} belongs to another user"
-        raise RejectedError(Rejection(ErrorCode.FORBIDDEN, words), assessment_id=record.assessment_id)
+    if not user.sees(record.owner):
+        raise RejectedError(foreign(record.assessment_id), assessment_id=record.assessment_id)
+
+
+def foreign(assessment_id: str) -> Rejection:
+    """An assessment is not the user's business."""
+    return Rejection(ErrorCode.FORBIDDEN, f"Assessment {assessment_id} belongs to another user")
 
 
 def mint_token(

@@ -17,9 +17,9 @@ from aiohttp import web
 
 from ..models.base import MAX_ID_LENGTH, JsonObject
 from ..models.commands import CommandType
-from ..models.errors import ErrorCode, RejectedError, Rejection
+from ..models.errors import RejectedError, Rejection
 from ..store.batches import BulkReader, Settled
-from .auth import Permission, User, authorize
+from .auth import Permission, User, authorize, foreign
 from .bodies import MAX_ITEMS, Memory, read_items, read_object, size_of, whole_member
 from .bulk import BULK
 from .middleware import TRACEPARENT
@@ -112,8 +112,7 @@ async def retry_batch(request: web.Request) -> web.Response:
     most = whole_member(await read_object(request), "maxRetries", largest=LARGEST_COUNT)
 
     async def plan() -> JsonObject:
-        owner = None if user.sees_everything else user.id
-        selected = await promptly(request.app[BULK_READER].retryable(most, owner=owner, limit=MAX_ITEMS))
+        selected = await promptly(request.app[BULK_READER].retryable(most, owner=user.scope, limit=MAX_ITEMS))
         return {"selected": selected}
 
     async def do(key: str, plan: JsonObject) -> JsonObject:
@@ -183,18 +182,13 @@ async def _out_of_reach(request: web.Request, user: User, names: Sequence[str | 
     asked = [(index, name) for index, name in enumerate(names) if name in ids]
     return {
         "unknown": [index for index, name in asked if name not in owners],
-        "foreign": [
-            index for index, name in asked if name in owners and owners[name] != user.id and not user.sees_everything
-        ],
+        "foreign": [index for index, name in asked if name in owners and not user.sees(owners[name])],
     }
 
 
 def _refusals(plan: JsonObject, values: Sequence[Any]) -> dict[int, Rejection]:
     refusals = {index: Rejection.not_found(values[index]["assessmentId"]) for index in plan["unknown"]}
-    for index in plan["foreign"]:
-        words = f"Assessment {values[index]['assessmentId']} belongs to another user"
-        refusals[index] = Rejection(ErrorCode.FORBIDDEN, words)
-    return refusals
+    return refusals | {index: foreign(values[index]["assessmentId"]) for index in plan["foreign"]}
 
 
 def _object(value: Any) -> JsonObject:

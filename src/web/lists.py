@@ -19,7 +19,7 @@ from ..store.postgres import Connection
 from ..store.queries import QUERIES
 from ..store.searches import search
 from ..store.stats import statistics
-from .auth import Permission, User, authorize
+from .auth import Permission, authorize
 from .freshness import READS, consistency
 from .patience import promptly
 from .queries import read_query, wrong_parameters
@@ -39,7 +39,7 @@ async def get_list(request: web.Request) -> web.Response:
     """`GET /assessments`."""
     user = authorize(request, Permission.VIEW)
     query = read_query(request, ListQuery)
-    page = await _read(request, lambda connection: list_page(connection, query, _scope(user)))
+    page = await _read(request, lambda connection: list_page(connection, query, user.scope))
     assessments = [record.to_wire() for record in page.assessments]
     return _page(assessments, page.total, exact=page.total_is_exact, cursor=page.next_cursor)
 
@@ -49,7 +49,7 @@ async def get_search(request: web.Request) -> web.Response:
     user = authorize(request, Permission.VIEW)
     query = read_query(request, SearchQuery)
     offset = query.offset if query.cursor is None else _read_offset(query.cursor)
-    page = await _read(request, lambda connection: search(connection, query, _scope(user), offset=offset))
+    page = await _read(request, lambda connection: search(connection, query, user.scope, offset=offset))
     assessments = [item.assessment.to_wire() | {"highlights": item.highlights} for item in page.found]
     cursor = None if page.next_offset is None else write_cursor(_SEARCH, page.next_offset)
     return _page(assessments, page.total, exact=page.total_is_exact, cursor=cursor)
@@ -60,7 +60,7 @@ async def get_stats(request: web.Request) -> web.Response:
     user = authorize(request, Permission.VIEW)
     query = read_query(request, StatsQuery)
     now = datetime.now(UTC)
-    return json_response(await _read(request, lambda connection: statistics(connection, query, _scope(user), now=now)))
+    return json_response(await _read(request, lambda connection: statistics(connection, query, user.scope, now=now)))
 
 
 async def get_history(request: web.Request) -> web.Response:
@@ -89,11 +89,6 @@ async def _read(request: web.Request, work: Callable[[Connection], Coroutine[Any
 async def _in_snapshot(connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         return await work(connection)
-
-
-def _scope(user: User) -> str | None:
-    """Whose assessments a user sees: his own, or everybody's."""
-    return None if user.sees_everything else user.id
 
 
 def _page(assessments: list[JsonObject], total: int, *, exact: bool, cursor: str | None) -> web.Response:

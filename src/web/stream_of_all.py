@@ -51,7 +51,7 @@ class AllEvents:
     def __init__(
         self, user: User, types: Collection[EventType] | None, trail: TrailReader, feed: Feed, position: Position
     ) -> None:
-        self._owner = None if user.sees_everything else user.id
+        self._owner = user.scope
         self._types = types
         self._trail = trail
         self._feed = feed

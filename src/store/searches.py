@@ -6,20 +6,25 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+
+import asyncpg
 
 from ..models.assessment import AssessmentRecord
 from ..models.filters import SearchQuery
 from .lists import like_literal
 from .postgres import Connection, record_from_row
 from .queries import QUERIES
-from .search import prefix_query, search_texts, words
+from .search import beginnings_query, search_texts, whole_words_query, words
 
 # The cost of a search must not grow with history. What many assessments have is looked for among the newest only; what
-# few have is looked for among all of them, up to a bound.
-_NEWEST = 2000
+# few have is looked for among all of them, up to a bound: by whole words first, which the index finds at once; where
+# those are few by beginnings and parts, for which it goes through all that begin so.
+_NEWEST = 5000
 _MANY = 100
 MOST_RANKED = 500
+
+# How many words of the vocabulary may stand in for a beginning.
+_MOST_ENDINGS = 32
 
 # An index of trigrams finds no shorter part of a word.
 _SHORTEST_PART = 3
@@ -41,6 +46,18 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is looked for."""
+
+    words: list[list[str]]
+    """All of these, each in one of several spellings."""
+    part: str
+    """Of an id or a server, as a pattern of LIKE."""
+    owner: str | None
+    assessment_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Hits:
     ids: list[str]
     total: int
@@ -59,16 +76,16 @@ class SearchPage:
 
 async def search(connection: Connection, query: SearchQuery, owner: str | None, *, offset: int) -> SearchPage:
     """Look for words and parts of them; where there is nothing, for words that are spelt almost so."""
-    wanted = words(query.q)
     part = query.q.lower() if len(query.q) >= _SHORTEST_PART else ""
-    hits = await _hits(connection, (prefix_query(wanted), like_literal(part), owner), query.limit, offset)
-    if not hits.total and wanted:
-        choices = await _stand_ins(connection, wanted)
-        wanted = [word for words_ in choices for word in words_]
-        hits = await _hits(connection, (_choice_query(choices), "", owner), query.limit, offset)
+    wanted = _Wanted([[word] for word in words(query.q)], like_literal(part), owner, query.q)
+    hits = await _hits(connection, wanted, query.limit, offset)
+    if not hits.total and wanted.words:
+        wanted = replace(wanted, words=await _stand_ins(connection, wanted.words), part="")
+        hits = await _hits(connection, wanted, query.limit, offset)
     records = await connection.fetch(QUERIES["load_states"], hits.ids)
     by_id = {row["assessment_id"]: record_from_row(row) for row in records}
-    shown = re.compile("|".join(_patterns(wanted, part)) or "(?!)", re.IGNORECASE)
+    spellings = [word for spelt in wanted.words for word in spelt]
+    shown = re.compile("|".join(_patterns(spellings, part)) or "(?!)", re.IGNORECASE)
     end = offset + len(hits.ids)
     return SearchPage(
         [Found(state, _highlights(state, shown)) for key in hits.ids if (state := by_id.get(key))],
@@ -78,29 +95,42 @@ async def search(connection: Connection, query: SearchQuery, owner: str | None, 
     )
 
 
-async def _hits(connection: Connection, wanted: tuple[Any, ...], limit: int, offset: int) -> _Hits:
+async def _hits(connection: Connection, wanted: _Wanted, limit: int, offset: int) -> _Hits:
     """A page of ids, best first, and how many there are."""
-    rows = await connection.fetch(QUERIES["search_newest"], *wanted, _NEWEST, limit, offset)
-    total = rows[0]["total"] if rows else 0
+    begun = beginnings_query(wanted.words)
+    what, page = (wanted.part, wanted.owner), (limit, offset, wanted.assessment_id)
+    rows = await connection.fetch(QUERIES["search_newest"], begun, *what, _NEWEST, MOST_RANKED, *page)
     are_all = bool(rows) and rows[0]["looked_at"] < _NEWEST
-    if total < _MANY and not are_all:
-        rows = await connection.fetch(QUERIES["search_all"], *wanted, MOST_RANKED, limit, offset)
-        total = rows[0]["total"] if rows else 0
-        are_all = total < MOST_RANKED
+    if _total(rows) < _MANY and not are_all:
+        whole = whole_words_query(await _with_endings(connection, wanted.words))
+        rows = await connection.fetch(QUERIES["search_words"], whole, *what, MOST_RANKED, *page)
+        if _total(rows) < _MANY:
+            rows = await connection.fetch(QUERIES["search_all"], begun, *what, MOST_RANKED, *page)
+            are_all = True
     if not rows and offset:
         # There is no row that could tell the total: the page before the first one does.
         return replace(await _hits(connection, wanted, 1, 0), ids=[])
-    return _Hits([row["assessment_id"] for row in rows], total, are_all)
+    total = _total(rows)
+    return _Hits([row["assessment_id"] for row in rows], total, are_all and total < MOST_RANKED)
 
 
-async def _stand_ins(connection: Connection, wanted: Sequence[str]) -> list[list[str]]:
+def _total(rows: Sequence[asyncpg.Record]) -> int:
+    return rows[0]["total"] if rows else 0
+
+
+async def _with_endings(connection: Connection, wanted: Sequence[Sequence[str]]) -> list[list[str]]:
+    """For each word its spellings and the words of the vocabulary that begin like the first of them."""
+    patterns = [f"{like_literal(spelt[0])}%" for spelt in wanted]
+    rows = await connection.fetch(QUERIES["words_that_begin"], patterns, _MOST_ENDINGS)
+    found = [[row["word"] for row in rows if row["number"] == number] for number in range(1, len(wanted) + 1)]
+    return [[*spelt, *endings] for spelt, endings in zip(wanted, found, strict=True)]
+
+
+async def _stand_ins(connection: Connection, wanted: Sequence[Sequence[str]]) -> list[list[str]]:
     """For each word itself and the words of the vocabulary that are most like it."""
-    rows = await connection.fetch(QUERIES["nearest_words"], list(wanted), _STAND_INS)
-    return [[word, *(row["word"] for row in rows if row["wanted"] == word)] for word in wanted]
-
-
-def _choice_query(choices: Sequence[Sequence[str]]) -> str:
-    return " & ".join("(" + " | ".join(f"{word}:*" for word in words_) + ")" for words_ in choices)
+    first = [spelt[0] for spelt in wanted]
+    rows = await connection.fetch(QUERIES["nearest_words"], first, _STAND_INS)
+    return [[word, *(row["word"] for row in rows if row["wanted"] == word)] for word in first]
 
 
 def _patterns(wanted: Sequence[str], part: str) -> list[str]:

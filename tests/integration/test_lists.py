@@ -21,6 +21,7 @@ from assessmentstore.agents.fold import Decoded, fold
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from assessmentstore.settings import Settings
+from assessmentstore.store import searches
 from assessmentstore.store.batch import BatchStore
 from assessmentstore.store.postgres import open_pools, record_from_row
 from assessmentstore.web.app import build_app
@@ -408,6 +409,25 @@ async def test_search_finds_words_parts_and_what_is_misspelt(scribe: Scribe, cli
     assert await search(client, "' & | ! :* \\ %") == []
     assert await search(client, "certificate", user="ann", role=Role.USER) == []
     assert await search(client, "gateway", user="ann", role=Role.USER) == ["gateway"]
+
+
+async def test_search_finds_what_is_old(scribe: Scribe, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the newest do not have it: by whole words first, by beginnings and parts where those are few."""
+    monkeypatch.setattr(searches, "_NEWEST", 2)
+    monkeypatch.setattr(searches, "_MANY", 2)
+    request = {"assessmentType": "health", "options": {}}
+    names = ["gateway-1", "gateways-2", "old-gatewaying", "web01", "web02", "plain", "gateway", "last"]
+    for name in names:
+        await scribe.apply(("create", name, "ann", request | {"serverName": f"on-{name}"}))
+
+    assert set(await search(client, "gatew")) >= {"gateway", "gateway-1", "gateways-2"}
+    assert await search(client, "gateways") == ["gateways-2"]
+    assert (await search(client, "gateway"))[0] == "gateway"
+    assert set(await search(client, "web")) == {"web01", "web02"}
+    assert await search(client, "atewayin") == ["old-gatewaying"]
+    assert await search(client, "gatwaying") == ["old-gatewaying"]
+    assert await search(client, "on old", user="ann", role=Role.USER) == ["old-gatewaying"]
+    assert await search(client, "gateway", user="bob", role=Role.USER) == []
 
 
 async def test_highlights_show_where_and_are_safe_to_show(scribe: Scribe, client: Client) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
-from assessmentstore.store.search import is_indexed, prefix_query, search_row, vocabulary, words
+from assessmentstore.store.search import beginnings_query, is_indexed, search_row, vocabulary, words
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,7 +27,9 @@ def test_a_name_is_taken_apart_into_its_words() -> None:
 @given(st.text())
 def test_a_query_has_nothing_but_words(text: str) -> None:
     """Whatever is typed, Postgres reads it as words: there is no way to write an operator or a quote."""
-    assert re.fullmatch(r"|[^\W_]+:\*( & [^\W_]+:\*)*", prefix_query(words(text)))
+    query = beginnings_query([[word] for word in words(text)])
+
+    assert re.fullmatch(r"|\([^\W_]+:\*\)( & \([^\W_]+:\*\))*", query)
 
 
 def test_each_word_has_the_weight_of_the_best_place_it_stands_in() -> None:
@@ -51,9 +53,9 @@ def test_servers_of_a_result_are_found_and_names_of_members_are_not() -> None:
 
 
 def test_the_vocabulary_has_words_and_neither_numbers_nor_parts_of_ids() -> None:
-    row = search_row(record(request={"serverName": "web-01 a7e4c3 ok certificate"}))
+    row = search_row(record(message="looked at a7e4c3, 01 ok: certificate", request={"serverName": "web-02"}))
 
-    assert vocabulary([row]) == ["certificate", "web"]
+    assert vocabulary([row]) == ["02", "certificate", "looked", "web"]
 
 
 def test_search_learns_of_beginnings_retries_and_ends() -> None:

@@ -16,22 +16,52 @@ ORDER BY word
 ON CONFLICT (word) DO NOTHING
 
 -- search_newest --
--- Of the newest assessments ($4), those that have words that begin so ($1), or whose id or server has this in it ($2),
--- best first: an id that is or begins with what is looked for, then by rank.
-WITH newest AS MATERIALIZED (
+-- Of the newest assessments ($4), and of the one that has this id ($8), those that have words ($1), or whose id or server
+-- has this in it ($2), some of them ($5), best first: an id that is or begins with what is looked for, then by rank.
+WITH newest AS (
     SELECT assessment_id, names, document, created_at FROM assessment_search
     WHERE $3::text IS NULL OR owner = $3
     ORDER BY created_at DESC
     LIMIT $4
+), found AS (
+    (
+        SELECT * FROM newest
+        WHERE (($1 <> '' AND document @@ $1::tsquery) OR ($2 <> '' AND names LIKE '%' || $2 || '%'))
+            AND assessment_id <> $8
+        LIMIT $5
+    )
+    UNION ALL
+    SELECT assessment_id, names, document, created_at FROM assessment_search
+    WHERE assessment_id = $8 AND ($3::text IS NULL OR owner = $3)
 )
-SELECT assessment_id, count(*) OVER () AS total, (SELECT count(*) FROM newest) AS looked_at
-FROM newest
-WHERE ($1 <> '' AND document @@ $1::tsquery) OR ($2 <> '' AND names LIKE '%' || $2 || '%')
+SELECT
+    assessment_id, count(*) OVER () AS total,
+    (SELECT count(*) FROM (
+        SELECT FROM assessment_search WHERE $3::text IS NULL OR owner = $3 ORDER BY created_at DESC LIMIT $4
+    ) AS window_) AS looked_at
+FROM found
+ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
+LIMIT $6 OFFSET $7
+
+-- search_words --
+-- The same of all assessments, by whole words ($1) only; where very many match, some of them ($4).
+WITH found AS (
+    (
+        SELECT assessment_id, names, document, created_at FROM assessment_search
+        WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3) AND assessment_id <> $7
+        LIMIT $4
+    )
+    UNION ALL
+    SELECT assessment_id, names, document, created_at FROM assessment_search
+    WHERE assessment_id = $7 AND ($3::text IS NULL OR owner = $3)
+)
+SELECT assessment_id, count(*) OVER () AS total
+FROM found
 ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
 LIMIT $5 OFFSET $6
 
 -- search_all --
--- The same of all assessments; where very many match, some of them ($4).
+-- The same of all assessments, by words and by parts of ids and servers; where very many match, some of them ($4).
 WITH by_words AS (
     SELECT assessment_id FROM assessment_search
     WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
@@ -40,13 +70,24 @@ WITH by_words AS (
     SELECT assessment_id FROM assessment_search
     WHERE $2 <> '' AND names LIKE '%' || $2 || '%' AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
+), by_id AS (
+    SELECT assessment_id FROM assessment_search
+    WHERE assessment_id = $7 AND ($3::text IS NULL OR owner = $3)
 ), found AS (
-    SELECT assessment_id FROM by_words UNION SELECT assessment_id FROM by_part
+    SELECT assessment_id FROM by_words UNION SELECT assessment_id FROM by_part UNION SELECT assessment_id FROM by_id
 )
 SELECT assessment_id, count(*) OVER () AS total
 FROM found JOIN assessment_search USING (assessment_id)
 ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
 LIMIT $5 OFFSET $6
+
+-- words_that_begin --
+-- For each of several beginnings ($1, as patterns of LIKE), the shortest words of the vocabulary that begin so.
+SELECT wanted.number, known.word
+FROM unnest($1::text[]) WITH ORDINALITY AS wanted (pattern, number)
+CROSS JOIN LATERAL (
+    SELECT word FROM search_vocabulary WHERE word LIKE wanted.pattern ORDER BY length(word), word LIMIT $2
+) AS known
 
 -- nearest_words --
 -- For each of several words, those of the vocabulary that are most like it.

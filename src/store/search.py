@@ -10,16 +10,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..models.assessment import AssessmentRecord
+from ..models.base import JsonObject
 from .postgres import Connection
 from .queries import QUERIES
 from .rows import columns
 from .totals import LONGEST_SERVER_NAME, owner_scope
 
-_WORD = re.compile(r"[^\W_]+")
+# A longer word is parted: a lexeme has 2 KB at most.
+_WORD = re.compile(r"[^\W_]{1,100}")
 
 # A longer text counts by its beginning: Postgres takes a megabyte of words at most, and nobody looks for the rest.
 _LONGEST_TEXT = 20_000
-_LONGEST_WORD = 100
 
 # Words that a typing error can be led back to: numbers and the parts of ids would fill the vocabulary without end.
 _VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,}")
@@ -79,9 +80,14 @@ def search_texts(record: AssessmentRecord) -> list[SearchText]:
         SearchText("errorMessage", "B", record.error_message or ""),
         SearchText("message", "B", record.message or ""),
         SearchText("resultData", "C", " ".join(_strings(servers))),
-        SearchText("requestData", "D", " ".join(_strings(record.request_data))),
+        SearchText("requestData", "D", " ".join(_strings(_told(record.request_data)))),
     ]
     return [_shortened(item) if len(item.text) > _LONGEST_TEXT else item for item in found if item.text]
+
+
+def _told(request: JsonObject) -> JsonObject:
+    """What a request tells of itself: when it was made is filtered by, and would be ten words that nobody looks for."""
+    return {name: value for name, value in request.items() if name != "timestamp"}
 
 
 def _shortened(text: SearchText) -> SearchText:
@@ -90,7 +96,7 @@ def _shortened(text: SearchText) -> SearchText:
 
 def words(text: str) -> list[str]:
     """The words of a text, in lower case: what is neither letter nor digit parts them."""
-    return [word[:_LONGEST_WORD] for word in _WORD.findall(text.lower())]
+    return _WORD.findall(text.lower())
 
 
 def vocabulary(rows: Iterable[SearchRow]) -> list[str]:
@@ -115,11 +121,15 @@ def whole_words_query(wanted: Iterable[Iterable[str]]) -> str:
 
 def _document(texts: Iterable[SearchText]) -> str:
     """The `tsvector` of an assessment: each word once, with its best weight."""
-    weights: dict[str, str] = {}
+    pieces: list[str] = []
+    known: set[str] = set()
     for text in texts:
-        for word in words(text.text):
-            weights.setdefault(word, text.weight)
-    return " ".join(f"{word}:1{weight}" for word, weight in weights.items())
+        fresh = set(words(text.text)) - known
+        if fresh:
+            known |= fresh
+            end = f":1{text.weight}"
+            pieces.append(f"{end} ".join(fresh) + end)
+    return " ".join(pieces)
 
 
 def _strings(value: Any) -> list[str]:

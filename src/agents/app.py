@@ -138,7 +138,7 @@ class CommandsApp(faust.App):
         tables = Tables(self.settings)
         self._resources.callback(tables.close)
         await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))
-        self.lanes = Lanes(self._processors(tables), self._end_on_bug)
+        self.lanes = Lanes(self._processors(tables), self._end_on_bug, batch_size=self.settings.batch_size)
         # A worker reads little that it does not own: replicas are for the API.
         router = ReadRouter(self.pools.read, self.settings.commands_topic)
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache))

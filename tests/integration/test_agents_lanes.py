@@ -11,6 +11,7 @@ R4  a batch that begins beyond the applied position is never applied
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -151,7 +152,7 @@ async def flowing(partition: Partition, consumer: type[Consumer] = Consumer) -> 
     async def on_bug(error: BaseException) -> None:
         bugs.append(error)
 
-    lanes = Lanes(lambda _: partition, on_bug)
+    lanes = Lanes(lambda _: partition, on_bug, batch_size=4)
     lanes.open([0], 1, partition)
     await until(lambda: lanes.current[0].flowing)
     yield consumer(partition, lanes), lanes.current[0]
@@ -210,7 +211,7 @@ async def test_r1_what_a_fetch_brings_for_an_ended_flow_is_fetched_again(
             await consumer.fetch()
             await asyncio.sleep(0)
         await until(lambda: lane.wants_records)
-        await until(lambda: partition.position == 20 and lane._waiting.empty())
+        await until(lambda: partition.position == 20 and lane._waiting == deque())
         await consumer.fetch()
 
     assert (partition.applied == list(range(20))) is complete
@@ -255,7 +256,7 @@ async def test_r3_a_late_batch_of_an_ended_lane_starts_nothing() -> None:
         consumer.app.lanes.open([0], 2, partition)
         await until(lambda: consumer.app.lanes.current[0].flowing)
         consumer.app.lanes.put(0, late)
-        assert consumer.app.lanes.current[0]._waiting.empty()
+        assert consumer.app.lanes.current[0]._waiting == deque()
 
     assert partition.applied == []
 
@@ -265,7 +266,7 @@ async def test_r3_an_ended_lane_finishes_the_batch_under_way_and_begins_no_other
     async with flowing(partition) as (consumer, lane):
         partition.hold.clear()
         await consumer.fetch()
-        await until(lambda: lane._waiting.qsize() == 1)
+        await until(lambda: len(lane._waiting) == 1)
         closing = asyncio.create_task(consumer.app.lanes.close())
         await until(lambda: not lane.flowing)
         partition.hold.set()
@@ -350,7 +351,7 @@ async def test_a_topic_that_lacks_what_comes_next_is_not_passed_over(applied: in
     """To fetch from an offset that the topic does not have would begin somewhere else without a word."""
     partition = Partition(size=size)
     partition.applied, partition.first = list(range(applied)), first
-    lanes = Lanes(lambda _: partition, _no_bug)
+    lanes = Lanes(lambda _: partition, _no_bug, batch_size=4)
 
     lanes.open([0], 1, partition)
     await until(lambda: partition.claims >= 2)

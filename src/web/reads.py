@@ -13,9 +13,10 @@ from ..models.errors import ErrorCode, RejectedError, Rejection
 from ..store.reads import StateSource
 from .auth import Permission, User, authorize, check_owner
 from .freshness import consistency
-from .headers import entity_tag, none_match, whole_number
+from .headers import entity_tag, none_match
 from .patience import promptly
-from .requests import LARGEST_VERSION
+from .queries import read_query
+from .requests import StateQuery
 
 SOURCE = web.AppKey("source", StateSource)
 
@@ -32,8 +33,8 @@ _STATUS_MEMBERS = {"assessment_id", "state", "progress", "message", "created_at"
 async def get_state(request: web.Request) -> web.Response:
     """`GET /assessments/{id}`."""
     user = authorize(request, Permission.VIEW)
-    min_version = whole_number(request.query, "minVersion", default=0, largest=LARGEST_VERSION)
-    record = await _at_least(request, user, min_version)
+    query = read_query(request, StateQuery)
+    record = await _at_least(request, user, query.min_version)
     if none_match(request.headers.get("If-None-Match"), record.version):
         return web.Response(status=304, headers=_validators(record))
     return state_response(record)

@@ -89,11 +89,11 @@ def _whole(value: Any) -> Any:
     return value
 
 
-WholeNumber = Annotated[int, BeforeValidator(_whole)]
-"""Digits and nothing else."""
+IN_DIGITS = BeforeValidator(_whole)
+"""Of a whole number: it is written in digits and nothing else."""
 
-Priority = Annotated[WholeNumber, Field(ge=1, le=10)]
-Percent = Annotated[WholeNumber, Field(ge=0, le=100)]
+Priority = Annotated[int, Field(ge=1, le=10), IN_DIGITS]
+Percent = Annotated[int, Field(ge=0, le=100), IN_DIGITS]
 
 
 class Query(BaseModel):
@@ -142,9 +142,9 @@ class AssessmentFilters(Query):
 class Page(Query):
     """A part of a long answer."""
 
-    limit: Annotated[WholeNumber, Field(ge=1, le=MOST_PER_PAGE)] = DEFAULT_PER_PAGE
+    limit: Annotated[int, Field(ge=1, le=MOST_PER_PAGE), IN_DIGITS] = DEFAULT_PER_PAGE
     """The most assessments on a page; a page of very large ones may have fewer, and a `nextCursor`."""
-    offset: Annotated[WholeNumber, Field(ge=0, le=MOST_SKIPPED)] = 0
+    offset: Annotated[int, Field(ge=0, le=MOST_SKIPPED), IN_DIGITS] = 0
     """How many are passed over; to go on through all, follow `nextCursor` instead."""
     cursor: Annotated[QueryText, StringConstraints(min_length=1, max_length=2000)] | None = None
     """The `nextCursor` of the page before, with the same filters and order."""
@@ -178,7 +178,7 @@ class StatsQuery(AssessmentFilters):
 class HistoryQuery(Query):
     """`GET /assessments/{id}/history`."""
 
-    after_version: Annotated[WholeNumber, Field(ge=0, lt=2**31)] = 0
+    after_version: Annotated[int, Field(ge=0, lt=2**31), IN_DIGITS] = 0
     """Leave out what led to this version or an earlier one."""
-    limit: Annotated[WholeNumber, Field(ge=1, le=10_000)] = 10_000
+    limit: Annotated[int, Field(ge=1, le=10_000), IN_DIGITS] = 10_000
     """The most entries."""

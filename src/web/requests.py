@@ -9,7 +9,7 @@ from pydantic import Field
 from ..models.base import Identifier, WireModel
 from ..models.commands import ReportProgress
 from ..models.events import EventType
-from ..models.filters import Query, WholeNumber
+from ..models.filters import IN_DIGITS, Instant, Query
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -25,14 +25,14 @@ _WholeNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT)]
 class StateQuery(Query):
     """`GET /assessments/{id}`."""
 
-    min_version: Annotated[WholeNumber, Field(ge=0, le=LARGEST_VERSION)] = 0
+    min_version: Annotated[int, Field(ge=0, le=LARGEST_VERSION), IN_DIGITS] = 0
     """Wait a moment for this version or a later one; 503 where it does not come."""
 
 
 class WaitQuery(Query):
     """`GET /assessments/{id}/wait`."""
 
-    timeout: Annotated[WholeNumber, Field(ge=0, le=LONGEST_TIMEOUT)] = DEFAULT_TIMEOUT
+    timeout: Annotated[int, Field(ge=0, le=LONGEST_TIMEOUT), IN_DIGITS] = DEFAULT_TIMEOUT
     """Milliseconds."""
 
 

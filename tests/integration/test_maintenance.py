@@ -106,7 +106,7 @@ async def test_an_interrupted_cleanup_goes_on_counting(pools: Pools, store: Main
 
     first = await store.delete_some("ann", "k", ended_before=before)
     second = await store.delete_some("ann", "k", ended_before=before)
-    await BatchRequests(pools.write).finish("ann", "k", b'{"deleted":5}')
+    await BatchRequests(pools.write).finish("ann", "k", b'{"deleted":5}', None)
     third = await store.delete_some("ann", "k", ended_before=before)
 
     assert [(chunk.total, chunk.last) for chunk in (first, second, third)] == [(3, False), (5, True), (5, True)]

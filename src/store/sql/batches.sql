@@ -20,11 +20,11 @@ RETURNING answer
 DELETE FROM batch_requests WHERE user_id = $1 AND key = $2
 
 -- forget_old_requests --
--- Requests of so many days ago, some at a time.
+-- Some of the requests from before a time that are so many days old, too.
 DELETE FROM batch_requests
 WHERE (user_id, key) IN (
     SELECT user_id, key FROM batch_requests
-    WHERE created_at < NOW() - make_interval(days => $1) ORDER BY created_at LIMIT $2
+    WHERE created_at < LEAST($1, NOW() - make_interval(days => $2)) ORDER BY created_at LIMIT $3
 )
 
 -- owners --

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from tests.harness.documented import AsyncApi, OpenApi
 
+from assessmentstore.models.base import RESERVED_IDS
 from assessmentstore.models.commands import CommandType
 from assessmentstore.models.events import EventType
 from assessmentstore.settings import Settings
@@ -53,7 +54,6 @@ def test_every_route_of_the_application_is_in_the_document_and_the_other_way_rou
     assert served == documented
 
 
-def test_names_of_operations_are_unique() -> None:
 def test_the_bounds_of_numbers_in_queries_are_told() -> None:
     parameters = OPENAPI.document["paths"]["/assessments"]["get"]["parameters"]
     bounds = {
@@ -80,6 +80,7 @@ def test_no_id_stands_in_the_place_of_a_word() -> None:
     assert words - {"{id}"} == RESERVED_IDS - {".", ".."}
 
 
+def test_names_of_operations_are_unique() -> None:
     assert len({route.name for route in ROUTES}) == len(ROUTES)
 
 

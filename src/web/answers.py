@@ -263,6 +263,10 @@ class Readiness(Answer):
     checks: dict[str, HealthState]
 
 
+    lag: Count | None = None
+    """Of the queue: commands that no worker has applied yet."""
+    max_partition_lag: Count | None = None
+    """Of the queue: the same of the partition that is furthest behind."""
 class Document(Answer):
     """An OpenAPI or AsyncAPI document."""
 

@@ -17,6 +17,7 @@ from ..client import Assessments, FoundAssessment, FoundAssessments, HistoryEntr
 from ..models.assessment import AssessmentRecord, AssessmentState
 from ..models.base import JsonObject
 from ..models.metrics import AssessmentMetrics
+from ..store.dead_letters import StoredLetter
 
 _STYLES = {
     AssessmentState.PENDING: "yellow",
@@ -76,6 +77,24 @@ def history_table(entries: Iterable[HistoryEntry]) -> RenderableType:
             Text(_details(entry.details)),
         )
     return table
+
+
+def dead_letters_table(letters: Sequence[StoredLetter], *, more: bool) -> RenderableType:
+    """A page of dead letters, and where the next one begins."""
+    table = _table("letter", "id", "at", "key", "bytes", "state", "reason")
+    for stored in letters:
+        letter = stored.letter
+        table.add_row(
+            letter.place,
+            str(stored.id),
+            _time(stored.created_at),
+            Text("" if letter.key is None else letter.key.decode("utf-8", "backslashreplace")[:40]),
+            "" if stored.size is None else str(stored.size),
+            str(stored.state),
+            Text(stored.reason),
+        )
+    caption = f"{len(letters)} dead letters" + (f", more with --after {letters[-1].id}" if more else "")
+    return Group(table, Text(caption, style="dim"))
 
 
 def statistics_tables(statistics: Statistics) -> RenderableType:

@@ -86,8 +86,7 @@ def _wrong_id(assessment_id: str, named: str | None) -> Rejection | None:
 
 def _open(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[JsonObject, Any]:
     """The attributes and the data of a record, in whichever mode it came."""
-    content_type = (headers.get("content-type") or b"").decode("utf-8", "replace").lower()
-    if not content_type.startswith("application/cloudevents") and any(name.startswith("ce_") for name in headers):
+    if is_binary(headers):
         return _binary_attributes(headers), {} if not value else _parse(value)
     if not value:
         raise NotACommandError("the record has no value")
@@ -98,6 +97,12 @@ def _open(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[Jso
         raise NotACommandError("data_base64 is not taken: send JSON as data")
     data = event.pop("data", None)
     return event, {} if data is None else data
+
+
+def is_binary(headers: Mapping[str, bytes | None]) -> bool:
+    """Whether the attributes of a record stand in its headers, whose names are in lower case."""
+    content_type = (headers.get("content-type") or b"").decode("utf-8", "replace").lower()
+    return not content_type.startswith("application/cloudevents") and any(name.startswith("ce_") for name in headers)
 
 
 def _binary_attributes(headers: Mapping[str, bytes | None]) -> JsonObject:

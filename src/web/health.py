@@ -21,7 +21,7 @@ from ..store.patience import within
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
 from ..store.replicas import Replicas
-from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, POOL_CONNECTIONS, THROUGHPUT
+from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, OPEN_DEAD_LETTERS, POOL_CONNECTIONS, THROUGHPUT
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
 from .patience import promptly
@@ -176,6 +176,9 @@ class Metrics:
         self._counted = time.monotonic()
         try:
             figures = await self._read()
+            with postgres_errors():
+                counting = self._pools.read.fetchval(QUERIES["count_open_dead_letters"])
+                OPEN_DEAD_LETTERS.set(await promptly(counting, seconds=_CHECK_SECONDS))
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})
             return

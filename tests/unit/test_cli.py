@@ -38,6 +38,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
+DEAD_LETTERS = ("list", "show", "redrive", "drop")
 
 
 def claims(result: Result) -> dict[str, Any]:
@@ -45,7 +46,14 @@ def claims(result: Result) -> dict[str, Any]:
     return decoded
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), *(["services", name] for name in SERVICES)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([name] for name in COMMANDS),
+        *(["services", name] for name in SERVICES),
+        *(["dead-letters", name] for name in DEAD_LETTERS),
+    ],
+)
 def test_the_help_of_every_command_says_what_it_does_and_has_an_example(command: list[str]) -> None:
     result = call(*command, "--help")
 
@@ -58,7 +66,7 @@ def test_the_list_of_commands_has_a_whole_sentence_for_each() -> None:
     result = call("--help")
 
     listed = [line.split(maxsplit=1) for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert sorted(name for name, _ in listed) == sorted([*COMMANDS, "services"])
+    assert sorted(name for name, _ in listed) == sorted([*COMMANDS, "services", "dead-letters"])
     assert all(text.endswith(".") and not text.endswith("...") for _, text in listed)
 
 

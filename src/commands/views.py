@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
+from rich.json import JSON
 from rich.table import Table
 from rich.text import Text
 
-from ..client import Assessments, FoundAssessment, FoundAssessments, HistoryEntry, Statistics
+from ..client import Assessments, Diff, FoundAssessment, FoundAssessments, HistoryEntry, Statistics
 from ..models.assessment import AssessmentRecord, AssessmentState
 from ..models.base import JsonObject
 from ..models.metrics import AssessmentMetrics
@@ -76,6 +77,18 @@ def history_table(entries: Iterable[HistoryEntry]) -> RenderableType:
             _state(entry.new_state),
             Text(_details(entry.details)),
         )
+    return table
+
+
+def diff_table(diff: Diff) -> RenderableType:
+    """What changed between two versions."""
+    table = _table("field", f"version {diff.from_version}", f"version {diff.to_version}")
+    for change in diff.changes:
+        sides = (("before", change.before), ("after", change.after))
+        cells = [
+            _value(value) if side in change.model_fields_set else Text("(none)", style="dim") for side, value in sides
+        ]
+        table.add_row(Text(change.field), *cells)
     return table
 
 
@@ -179,6 +192,10 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 def _state(state: AssessmentState | None) -> Text:
     return Text("") if state is None else Text(str(state), style=_STYLES[state])
+
+
+def _value(value: object) -> RenderableType:
+    return Text(value) if isinstance(value, str) else JSON.from_data(value)
 
 
 def _time(value: datetime | None) -> str:

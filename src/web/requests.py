@@ -27,6 +27,19 @@ class StateQuery(Query):
 
     min_version: Annotated[int, Field(ge=0, le=LARGEST_VERSION), IN_DIGITS] = 0
     """Wait a moment for this version or a later one; 503 where it does not come."""
+    at_version: Annotated[int, Field(ge=1, le=LARGEST_VERSION), IN_DIGITS] | None = None
+    """The state as it was at this version; 404 where there is no such version yet."""
+    at: Instant | None = None
+    """The state as it was at this time (inclusive); 404 where it was created later. Not together with `atVersion`."""
+
+
+class DiffQuery(Query):
+    """`GET /assessments/{id}/diff`."""
+
+    from_version: Annotated[int, Field(ge=1, le=LARGEST_VERSION, alias="from"), IN_DIGITS]
+    """The version that is changed."""
+    to_version: Annotated[int, Field(ge=1, le=LARGEST_VERSION), IN_DIGITS] | None = Field(None, alias="to")
+    """The version that the changes lead to, be it an earlier one; else the present one."""
 
 
 class WaitQuery(Query):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -268,26 +268,26 @@ async def test_both_ports_tell_how_many_commands_wait(shared: Running, web: Web)
             queue = (await answer.json())["services"]["queue"]
         return queue["lag"], queue["maxPartitionLag"]
 
-    async def reached(port: int, wanted: tuple[int, int]) -> bool:
-        return await lag(port) == wanted
+    async def until(port: int, total: int) -> int:
+        """Wait until so many commands wait, and tell how many do on one partition."""
 
-    for port in (web.port, worker.port):
-        await eventually(lambda port=port: reached(port, (0, 0)), "nothing waiting")
+        async def probe() -> bool:
+            return (await lag(port))[0] == total
+
+        await eventually(probe, f"{total} commands that wait")
+        return (await lag(port))[1]
+
+    assert (await until(web.port, 0), await until(worker.port, 0)) == (0, 0)
     worker.freeze()
     try:
         async with open_sender(shared.installation) as sender:
             await sender.send(*(create(f"waiting {n}", key) for n, key in enumerate(["w-1", "w-1", "w-1", "w-2"])))
-        total, most = await eventually(lambda: _waiting(lag(web.port)), "commands that wait")
+        most = await until(web.port, 4)
     finally:
         worker.thaw()
-    await eventually(lambda: reached(worker.port, (0, 0)), "nothing waiting")
+    await until(worker.port, 0)
 
-    assert (total, most in (3, 4)) == (4, True), "four if both ids have one partition"
-
-
-async def _waiting(asking: Coroutine[Any, Any, tuple[int, int]]) -> tuple[int, int] | None:
-    found = await asking
-    return found if found[0] == 4 else None
+    assert most in (3, 4), "four if both ids have one partition"
 
 
 async def test_words_of_the_api_are_no_ids_over_http_and_on_kafka(shared: Running, web: Web) -> None:

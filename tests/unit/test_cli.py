@@ -20,10 +20,12 @@ from assessmentstore.settings import Settings, without_password
 
 SECRET = "a-secret-that-is-long-enough-for-hs256"
 COMMANDS = (
-    *("dev", "migrate", "worker", "web", "token", "create", "get", "history", "wait", "watch", "cancel", "retry"),
+    *("dev", "migrate", "worker", "web", "token"),
+    *("create", "get", "diff", "history", "wait", "watch", "cancel", "retry"),
     *("list", "search", "stats", "batch", "top", "events", "cleanup"),
 )
 SERVICES = ("up", "down", "env")
+DEAD_LETTERS = ("list", "show", "redrive", "drop")
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,6 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
-DEAD_LETTERS = ("list", "show", "redrive", "drop")
 
 
 def claims(result: Result) -> dict[str, Any]:

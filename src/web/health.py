@@ -141,6 +141,8 @@ def standard_checks(
 
 async def _lag(pool: Pool, topic: str, ends: Mapping[int, int]) -> dict[str, int]:
     """How many commands are not applied yet, in all and of the partition that is furthest behind; or nothing."""
+    if not ends:
+        return {}
     try:
         with postgres_errors():
             reading = pool.fetch(QUERIES["applied_positions"], topic, list(ends))

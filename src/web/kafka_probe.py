@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -16,11 +17,16 @@ from aiokafka.structs import TopicPartition
 from ..models.errors import UnavailableError
 from ..settings import Settings
 
+logger = logging.getLogger(__name__)
+
 _REQUEST_MILLISECONDS = 2000
 
 # What ListOffsets wants of those who are no broker; and the end as every reader sees it, with open transactions.
 _NO_REPLICA = -1
 _READ_UNCOMMITTED = 0
+
+# One broker that hangs is not Kafka: what it would have told is left out.
+_END_SECONDS = 0.5
 
 T = TypeVar("T")
 
@@ -36,7 +42,7 @@ class KafkaProbe:
     async def ping(self) -> tuple[dict[str, Any], dict[int, int]]:
         """How many brokers there are, degraded where the topic is missing; and the offset that its next command gets.
 
-        That is of each partition that has a leader.
+        That is of each partition that has a leader; nothing where a leader does not answer.
 
         Raises:
             UnavailableError: Kafka does not answer.
@@ -52,12 +58,20 @@ class KafkaProbe:
 
     async def _look(self, client: AIOKafkaClient) -> tuple[ClusterMetadata, dict[int, int]]:
         cluster = await client.fetch_all_metadata()
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                return cluster, await self._ends(client, cluster)
+        except (KafkaError, TimeoutError) as error:
+            logger.debug("The end of %s is not known: %r", self._topic, error, extra={"action": "end_unavailable"})
+            client.force_metadata_update()  # a leader may be a broker that the client has not met
+            return cluster, {}
+
+    async def _ends(self, client: AIOKafkaClient, cluster: ClusterMetadata) -> dict[int, int]:
         wanted = _by_leader(cluster, self._topic)
         asking = [client.send(leader, _end_request(self._topic, found)) for leader, found in wanted.items()]
-        answers = await asyncio.gather(*asking)
-        return cluster, {
+        return {
             partition: offset
-            for answer in answers
+            for answer in await asyncio.gather(*asking)
             for _, found in answer.topics
             for partition, error, _, offset in found
             if error == 0

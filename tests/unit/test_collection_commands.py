@@ -269,8 +269,8 @@ async def test_diff_draws_a_table(api: FakeApi) -> None:
 
 
 async def test_get_looks_back(api: FakeApi) -> None:
-    api.will_answer(PAGE["assessments"][0])
-    api.will_answer(PAGE["assessments"][0])
+    api.will_answer(STATE)
+    api.will_answer(STATE)
 
     await call(api, "get", "a-1", "--at-version", "2")
     await call(api, "get", "a-1", "--at", "2026-01-31")

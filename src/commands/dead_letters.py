@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -211,17 +211,20 @@ def _tell_all(
     from collections import Counter
 
     counts: Counter[str] = Counter()
+    in_words = for_people(sys.stdout) and not as_json
 
     def tell(outcome: Outcome) -> None:
         counts[outcome.did] += 1
-        if as_json or not for_people(sys.stdout):
-            print_json(_outcome(outcome))
-        else:
+        if in_words:
             typer.echo(_sentence(outcome))
+        else:
+            print_json(_outcome(outcome))
 
-    with progress(task):
+    # The sentences show that it goes on; they and something that moves would spoil each other.
+    with nullcontext() if in_words else progress(task):
         asyncio.run(_with(lambda letters: work(letters, tell)))
-    typer.echo(", ".join(f"{count} {did}" for did, count in counts.items()) or "nothing to do", err=True)
+    told = (f"{count} {'left as they were' if did == 'nothing' else did}" for did, count in counts.items())
+    typer.echo(", ".join(told) or "nothing to do", err=True)
     if counts["refused"]:
         raise typer.Exit(FAILED)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from tests.harness.messages import junk, request
 
+from assessmentstore.commands.views import dead_letters_table
 from assessmentstore.models.commands import Command
 from assessmentstore.models.envelope import decode_command
 from assessmentstore.models.errors import RejectedError
 from assessmentstore.models.redrive import Letter, command_id, redriven
+from assessmentstore.store.dead_letters import StoredLetter
 
 EVENT: dict[str, Any] = {
     "specversion": "1.0", "id": "c-1", "type": "assessment.create", "source": "/tests", "data": request()
@@ -102,3 +107,17 @@ def test_whatever_it_was_it_comes_back_the_same_and_keeps_its_first_place(
     assert sent.origin == again.origin == first.place
     assert (again.key, again.value, command_id(again)) == (sent.key, sent.value, command_id(sent))
     assert sorted(again.headers) == sorted(sent.headers)
+
+
+def test_a_page_is_drawn_with_what_cannot_be_printed_in_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    stored = StoredLetter(
+        id=7, letter=letter(None, key=b"\xff[red]"), size=2, reason="the record key is not UTF-8",
+        created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), redriven_at=None, redriven_by=None, redriven_to=None,
+        dropped_at=None, dropped_by=None, drop_reason=None,
+    )  # fmt: skip
+
+    Console(width=200).print(dead_letters_table([stored], more=True))
+
+    shown = capsys.readouterr().out
+    assert re.search(r"3:17 +7 +2026-01-02 03:04:05Z +\\xff\[red\] +2 +open +the record key is not UTF-8", shown)
+    assert "1 dead letters, more with --after 7" in shown

@@ -1,4 +1,4 @@
-"""The commands that are a client of the HTTP API.
+"""The commands that are a client of the HTTP API, and those about dead letters, which work where `migrate` does.
 
 They print for people on a terminal, and JSON with `--json` or where the output goes elsewhere. Everything slow is
 imported where it is used: `--help` and a wrong option answer at once.

@@ -16,9 +16,12 @@ from .totals import MAINTENANCE_SLOT, add_totals, totals_change
 CHUNK = 500
 """Assessments that one transaction deletes."""
 
-# A repeat comes within minutes; a month leaves room for whoever repairs by hand. Keys are free again after that.
+# A repeat comes within minutes; a month leaves room for whoever repairs by hand.
 REQUEST_DAYS = 30
-"""How long the keys of batches and cleanups are kept."""
+"""How long the keys of batches and cleanups are kept at least, be the retention shorter."""
+
+# Nearly every word that is common at all is in one of so many documents.
+_NEWEST_DOCUMENTS = 1000
 
 # Further back than anything was stored, and within what Postgres takes for a time.
 _MOST_DAYS = 365_000
@@ -80,23 +83,28 @@ class Maintenance:
         with postgres_errors():
             return bool(await self._pool.fetchval(QUERIES["unpublished"], ended_before, self._topic))
 
-    async def forget_requests(self) -> None:
-        """Forget the keys of long ago.
+    async def forget_some(self, before: datetime) -> bool:
+        """Forget some of what stands beside the assessments from before a time, and tell whether that was all.
+
+        That is refused commands, dead letters that somebody saw to, and the keys of whole requests.
 
         Raises:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            while True:
-                status = await self._pool.execute(QUERIES["forget_old_requests"], REQUEST_DAYS, CHUNK)
-                if int(status.rsplit(" ", 1)[1]) < CHUNK:
-                    return
+            done = [
+                await self._pool.execute(QUERIES["forget_rejections"], before, self._topic, CHUNK),
+                await self._pool.execute(QUERIES["forget_dead_letters"], before, self._topic, CHUNK),
+                await self._pool.execute(QUERIES["forget_old_requests"], before, REQUEST_DAYS, CHUNK),
+            ]
+        return all(int(status.rsplit(" ", 1)[1]) < CHUNK for status in done)
 
 
 async def _delete(connection: Connection, assessment_ids: list[str]) -> None:
     """Delete locked assessments, children first, and count them out."""
     await connection.execute(QUERIES["delete_metrics"], assessment_ids)
-    await connection.execute(QUERIES["delete_search_rows"], assessment_ids)
+    words = await connection.fetch(QUERIES["delete_search_rows"], assessment_ids)
+    await connection.execute(QUERIES["forget_vocabulary"], [row["word"] for row in words], _NEWEST_DOCUMENTS)
     await connection.execute(QUERIES["delete_history"], assessment_ids)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
     await add_totals(connection, MAINTENANCE_SLOT, totals_change(deleted, dict.fromkeys(deleted)))

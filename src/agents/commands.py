@@ -170,7 +170,8 @@ class PartitionProcessor:
                         self._crash_points.reach(CrashPoint.FENCED)
                         folded = await self._decide(transaction, batch, fresh=attempt > 1)
                         self._crash_points.reach(CrashPoint.FOLDED)
-                        await transaction.write(folded.changes)
+                        heads = {} if attempt > 1 else self._table.heads(folded.changes.before)
+                        folded.heads = await transaction.write(folded.changes, heads)
                         self._crash_points.reach(CrashPoint.WRITTEN)
             except StaleViewError as error:
                 VERSION_CONFLICTS.inc()
@@ -208,7 +209,7 @@ class PartitionProcessor:
         with self._step("refresh"):
             after = folded.changes.after
             values = {key: state.to_json() for key, state in after.items()}
-            self._table.apply(values, position=end, records=after)
+            self._table.apply(values, position=end, records=after, heads=folded.heads)
             self._crash_points.reach(CrashPoint.TABLE_WRITTEN)
             messages = [reply_message(header, outcome) for header, outcome in folded.replies]
             if after:

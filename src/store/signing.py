@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ..models.errors import AssessmentStoreError
+from ..settings import ENV_PREFIX, Settings, SettingsError
 
 _PEM = "-----BEGIN "
 
@@ -35,6 +36,34 @@ class KeyFormatError(AssessmentStoreError):
 def key_id(public: Ed25519PublicKey) -> str:
     """The name of a key: the beginning of the hash of its public half."""
     return sha256(_raw(public)).hexdigest()[:16]
+
+
+def signing_key(settings: Settings) -> SigningKey | None:
+    """The key that the settings name, where they name one.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    if settings.audit_signing_key is None:
+        return None
+    try:
+        return SigningKey.parse(settings.audit_signing_key.get_secret_value())
+    except KeyFormatError as error:
+        raise SettingsError(f"{ENV_PREFIX}AUDIT_SIGNING_KEY: {error}") from error
+
+
+def trusted_keys(settings: Settings) -> PublicKeys:
+    """The keys whose signatures the settings trust: those they name, and the public half of the signing key.
+
+    Raises:
+        SettingsError: one cannot be read.
+    """
+    own = signing_key(settings)
+    texts = [text.strip() for text in settings.audit_public_keys.split(",") if text.strip()]
+    try:
+        return PublicKeys.parse(texts if own is None else [*texts, own.public])
+    except KeyFormatError as error:
+        raise SettingsError(f"{ENV_PREFIX}AUDIT_PUBLIC_KEYS: {error}") from error
 
 
 class SigningKey:

@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     database_pool_size: Annotated[int, Field(ge=2, le=200)] = 16
     """The most Postgres connections a pool holds; worker and web have a pool each for writes and reads."""
     audit_signing_key: SecretStr | None = None
-    """Ed25519 key that signs checkpoints of the audit trail: PEM, base64, or a file with either; without it, none are."""
+    """Ed25519 key that signs checkpoints of the audit trail: PEM, base64, or a file with either; without, none is."""
     audit_public_keys: str = ""
     """The public keys that checkpoints are checked with, beside the one of the signing key, with commas between."""
     audit_checkpoint_interval: Annotated[float, Field(gt=0, le=86_400)] = 10.0

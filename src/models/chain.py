@@ -7,10 +7,9 @@ of a chain can pass for one of those, and the first row after them commits to th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -22,6 +21,12 @@ from .events import AssessmentEvent
 PREVIOUS = "previousHash"
 
 _EVENT_PREFIX = "assessment."
+
+
+class Row(Protocol):
+    """A row of the audit trail, by the names of its columns."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
 
 
 def entry_of_event(
@@ -56,7 +61,7 @@ def entry_of_event(
     }
 
 
-def entry_of_row(row: Mapping[str, Any]) -> JsonObject:
+def entry_of_row(row: Row) -> JsonObject:
     """A row as it is stored, without the link to the one before."""
     return {
         "action": row["action"],
@@ -86,7 +91,7 @@ def entry_hash(entry: JsonObject) -> bytes:
     return sha256(canonical(entry)).digest()
 
 
-def row_hash(row: Mapping[str, Any]) -> bytes:
+def row_hash(row: Row) -> bytes:
     """The hash that a stored row should have, by its columns."""
     entry = entry_of_row(row)
     return entry_hash(entry if row["row_hash"] is None else chained(entry, row["previous_hash"]))

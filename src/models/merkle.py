@@ -73,7 +73,7 @@ class Prover:
 
     def __init__(self, before: Frontier, contents: Sequence[bytes]) -> None:
         self._first = before.count
-        self._end = before.count + len(contents)
+        self.end = before.count + len(contents)
         self._nodes = before.subtrees()
         self._nodes |= {
             (before.count + place, before.count + place + 1): leaf_hash(content)
@@ -86,10 +86,10 @@ class Prover:
         Raises:
             IndexError: it is not one of those that were added.
         """
-        if not self._first <= index < self._end:
-            raise IndexError(f"leaf {index} is not between {self._first} and {self._end - 1}")
+        if not self._first <= index < self.end:
+            raise IndexError(f"leaf {index} is not between {self._first} and {self.end - 1}")
         found: list[bytes] = []
-        start, end = 0, self._end
+        start, end = 0, self.end
         while end - start > 1:
             middle = start + _split(end - start)
             if index < middle:

@@ -24,6 +24,7 @@ COMMANDS = (
     *("list", "search", "stats", "batch", "top", "events", "cleanup"),
 )
 SERVICES = ("up", "down", "env")
+AUDIT = ("keygen", "export", "verify", "check")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,14 @@ def claims(result: Result) -> dict[str, Any]:
     return decoded
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), *(["services", name] for name in SERVICES)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([name] for name in COMMANDS),
+        *(["services", name] for name in SERVICES),
+        *(["audit", name] for name in AUDIT),
+    ],
+)
 def test_the_help_of_every_command_says_what_it_does_and_has_an_example(command: list[str]) -> None:
     result = call(*command, "--help")
 

@@ -53,3 +53,37 @@ WHERE assessment_id = ANY($1::text[]) AND row_hash IS NULL AND command_partition
 INSERT INTO audit_deleted_rows (command_partition, command_offset, row_hash)
 SELECT * FROM unnest($1::int[], $2::bigint[], $3::bytea[])
 ON CONFLICT DO NOTHING
+
+-- audit_rows --
+-- The trail of one assessment, oldest first.
+SELECT * FROM assessment_audit_trail WHERE assessment_id = $1 ORDER BY new_version
+
+-- audit_end --
+-- What an assessment's trail ends with, as its state says.
+SELECT version, audit_hash FROM assessment_states WHERE assessment_id = $1
+
+-- covering_checkpoint --
+-- The first checkpoint of one partition that has the row at an offset.
+SELECT * FROM audit_checkpoints WHERE partition = $1 AND end_offset > $2 ORDER BY end_offset LIMIT 1
+
+-- checkpoint_at --
+-- One checkpoint.
+SELECT * FROM audit_checkpoints WHERE partition = $1 AND sequence = $2
+
+-- all_checkpoints --
+-- The checkpoints of one partition or of all, oldest first.
+SELECT * FROM audit_checkpoints WHERE $1::int IS NULL OR partition = $1 ORDER BY partition, sequence
+
+-- all_audit_rows --
+-- All trails, each oldest first, with what the states say that they end with.
+SELECT trail.*, states.version, states.audit_hash
+FROM assessment_audit_trail AS trail
+JOIN assessment_states AS states USING (assessment_id)
+ORDER BY trail.assessment_id, trail.new_version
+
+-- states_without_rows --
+-- Assessments whose state ends with a hash, and that have no row at all.
+SELECT assessment_id, version FROM assessment_states AS states
+WHERE audit_hash IS NOT NULL
+    AND NOT EXISTS (SELECT FROM assessment_audit_trail AS trail WHERE trail.assessment_id = states.assessment_id)
+LIMIT $1

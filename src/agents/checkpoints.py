@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 
+import structlog
+
 from ..store.batch import PartitionClaim
 from ..store.checkpoints import MOST_ROWS, CheckpointStore
 from ..store.signing import SigningKey
+from ..telemetry import ERRORS
 from .crash_points import CrashPoint, CrashPoints
 from .publisher import Publisher
+
+log = structlog.get_logger(__name__)
 
 
 class Checkpoints:
@@ -54,6 +59,15 @@ class Checkpoints:
         if self._key is None:
             return
         last = (await self._store.last(self._partition)).checkpoint
+        kept = 0 if last is None else last.sequence
+        if published is not None and published > kept + 1:
+            ERRORS.labels("checkpoints_lost").inc()
+            log.error(
+                "Postgres has lost signed checkpoints: compare an export with the topic before anything else",
+                partition=self._partition,
+                kept=kept,
+                published=published - 1,
+            )
         if last is not None:
             self._reached = last.end_offset
             # Where Kafka has let the watermark expire, the last is published again: in its topic it replaces itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -140,7 +140,7 @@ async def test_each_change_by_plain_sql_is_told_with_its_row(records: Records, i
     assert await records.faults() == []
 
 
-async def _restore(database: asyncpg.Connection, heads: list[asyncpg.Record]) -> None:
+async def _restore(database: asyncpg.Connection, heads: Sequence[Any]) -> None:
     await database.execute("TRUNCATE assessment_audit_trail, audit_checkpoints")
     await database.execute("INSERT INTO assessment_audit_trail SELECT * FROM kept_trail")
     await database.execute("INSERT INTO audit_checkpoints SELECT * FROM kept_checkpoints")

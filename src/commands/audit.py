@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -148,8 +148,8 @@ def check() -> None:
     async def walk() -> int:
         told = 0
         with progress("checking the audit trail") as report:
-            async with _reader(settings) as reader:
-                async for fault in reader.check(keys.verify, report):
+            async with _reader(settings) as reader, aclosing(reader.check(keys.verify, report)) as faults:
+                async for fault in faults:
                     typer.echo(fault)
                     told += 1
                     if told == MOST_FAULTS:

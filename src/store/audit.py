@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,7 +70,7 @@ class AuditReader:
         documents = [Checkpoint.from_json(row["document"]).to_wire() for row in rows]
         return {"kind": CHECKPOINTS, "exportedAt": wire_time(datetime.now(UTC)), "checkpoints": documents}
 
-    async def check(self, verify: Verifier, report: Report | None = None) -> AsyncIterator[str]:
+    async def check(self, verify: Verifier, report: Report | None = None) -> AsyncGenerator[str, None]:
         """Walk all chains and all checkpoints, and say what is wrong.
 
         Args:

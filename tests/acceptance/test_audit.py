@@ -47,8 +47,8 @@ async def _until_covered(installation: Installation, rows: int) -> None:
     """Wait until the published checkpoints count so many rows."""
 
     async def probe() -> bool:
-        newest = {item["partition"]: item["count"] for item in await _checkpoints(installation)}
-        return sum(newest.values()) == rows
+        newest: dict[int, int] = {item["partition"]: item["count"] for item in await _checkpoints(installation)}
+        return rows == sum(newest.values())
 
     await eventually(probe, f"checkpoints of {rows} rows")
 

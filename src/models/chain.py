@@ -30,9 +30,9 @@ class Row(Protocol):
 
 
 def entry_of_event(
-    event: AssessmentEvent, value: bytes, header: CommandHeader, *, partition: int, offset: int
+    event: AssessmentEvent, value: bytes, header: CommandHeader, *, partition: int, offset: int, previous: bytes | None
 ) -> JsonObject:
-    """The row that an accepted command writes, without the link to the one before.
+    """The row that an accepted command writes, with the link to the one before.
 
     Args:
         event: that the command led to.
@@ -40,6 +40,7 @@ def entry_of_event(
         header: of the command.
         partition: where the command stood.
         offset: where in the partition.
+        previous: the hash of the row before; nothing where it is the first.
     """
     details = orjson.loads(value)
     version = details["version"]
@@ -56,6 +57,7 @@ def entry_of_event(
         "newVersion": version,
         "oldState": details["previousState"],
         "oldVersion": version - 1 or None,
+        PREVIOUS: _hex(previous),
         "traceparent": header.traceparent,
         "userId": details["userId"],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..models.chain import chained, entry_hash, entry_of_event
+from ..models.chain import entry_hash, entry_of_event
 from .changes import BatchChanges
 
 
@@ -47,8 +47,10 @@ def chain(changes: BatchChanges, partition: int, heads: Mapping[str, Head]) -> t
     links: list[Link] = []
     for item in changes.accepted:
         key = item.event.assessment_id
-        entry = entry_of_event(item.event, item.value, item.header, partition=partition, offset=item.offset)
-        link = Link(last[key], entry_hash(chained(entry, last[key])))
+        entry = entry_of_event(
+            item.event, item.value, item.header, partition=partition, offset=item.offset, previous=last[key]
+        )
+        link = Link(last[key], entry_hash(entry))
         last[key] = link.row_hash
         links.append(link)
     return links, {key: head for key, head in last.items() if head is not None}

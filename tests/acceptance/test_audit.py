@@ -61,10 +61,12 @@ async def test_a_crash_between_a_checkpoint_and_its_record_neither_loses_nor_dou
         await victim.ended()
         assert await _checkpoints(installation) == []
 
-        cluster.start()
+        heir = cluster.start()
         await _until_covered(installation, 2)
         await sender.send(command("f", "fail", "a", {"error": "broken"}), create("d", "b"))
         await _until_covered(installation, 4)
+        await heir.stop()
+        await cluster.start().until_ready()
 
         await assert_exactly_once(installation, sent=sender.sent)
     sequences = [(item["partition"], item["sequence"]) for item in await _checkpoints(installation)]

@@ -45,7 +45,7 @@ async def test_the_canonical_form_is_the_same_before_and_after_jsonb(records: Re
     written: list[dict[str, Any]] = []
 
     @given(st.dictionaries(texts, values, max_size=5))
-    @settings(max_examples=400, database=None, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=200, database=None, suppress_health_check=list(HealthCheck), deadline=None)
     def collect(value: dict[str, Any]) -> None:
         written.append(orjson.loads(orjson.dumps(value)))
 

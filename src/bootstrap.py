@@ -19,6 +19,7 @@ from .settings import Settings, SettingsError
 from .store.migrate import is_migrated
 from .store.migrate import migrate as migrate_database
 from .store.refusals import RefusalStore
+from .store.signing import signing_key
 from .telemetry import watch_process
 from .web.app import serve
 from .web.auth import Authenticator
@@ -66,9 +67,10 @@ def run_worker(settings: Settings) -> int:
     """Run a worker until it is told to stop, and say how it ended: 0 in good order.
 
     Raises:
-        SettingsError: the port is taken.
+        SettingsError: the port is taken, or the signing key cannot be read.
     """
     watch_process()
+    signing_key(settings)
     if not are_free([settings.worker_port]):
         raise SettingsError(
             f"ASSESSMENTSTORE_WORKER_PORT={settings.worker_port}: the port is taken; a second worker on one machine"

@@ -39,6 +39,8 @@ def specifications(settings: Settings) -> list[TopicSpecification]:
         TopicSpecification(settings.events_topic, partitions, large | _FOR_EVER),
         TopicSpecification(settings.rejections_topic, partitions, large),
         TopicSpecification(settings.dead_letters_topic, 1, large | _FOR_EVER),
+        # The newest checkpoint of a partition speaks for all rows so far.
+        TopicSpecification(settings.checkpoints_topic, partitions, {"cleanup.policy": "compact"}),
     ]
 
 

@@ -6,6 +6,6 @@ imported where it is used: `--help` and a wrong option answer at once.
 
 from __future__ import annotations
 
-from . import batch, lists, live, maintenance, one
+from . import audit, batch, lists, live, maintenance, one
 
-PARTS = (one.commands, lists.commands, batch.commands, live.commands, maintenance.commands)
+PARTS = (one.commands, lists.commands, batch.commands, live.commands, maintenance.commands, audit.commands)

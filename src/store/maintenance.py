@@ -7,9 +7,10 @@ from datetime import datetime
 
 import orjson
 
+from ..models.chain import row_hash
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
-from .rows import records
+from .rows import columns, records
 from .totals import MAINTENANCE_SLOT, add_totals, totals_change
 
 # Rows stay locked for the time of one chunk: some ten milliseconds.
@@ -105,6 +106,11 @@ async def _delete(connection: Connection, assessment_ids: list[str]) -> None:
     await connection.execute(QUERIES["delete_metrics"], assessment_ids)
     words = await connection.fetch(QUERIES["delete_search_rows"], assessment_ids)
     await connection.execute(QUERIES["forget_vocabulary"], [row["word"] for row in words], _NEWEST_DOCUMENTS)
+    # Rows from before there were hashes are leaves too: what they come to is put down while they are there.
+    bare = await connection.fetch(QUERIES["bare_audit_rows"], assessment_ids)
+    if bare:
+        leaves = [(row["command_partition"], row["command_offset"], row_hash(row)) for row in bare]
+        await connection.execute(QUERIES["keep_row_hashes"], *columns(leaves))
     await connection.execute(QUERIES["delete_history"], assessment_ids)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
     await add_totals(connection, MAINTENANCE_SLOT, totals_change(deleted, dict.fromkeys(deleted)))

@@ -13,6 +13,7 @@ import orjson
 from ..models.assessment import FINAL_STATES, AssessmentRecord
 from ..models.commands import CommandHeader
 from ..models.errors import ErrorCode, Rejection
+from .chaining import Link
 from .changes import Accepted, DeadLetter, Refused
 from .postgres import record_from_row
 
@@ -68,7 +69,7 @@ def update_row(expected_version: int, record: AssessmentRecord) -> tuple[Any, ..
     )
 
 
-def audit_row(item: Accepted) -> tuple[Any, ...]:
+def audit_row(item: Accepted, link: Link) -> tuple[Any, ...]:
     event = item.event
     return (
         event.assessment_id,
@@ -83,6 +84,7 @@ def audit_row(item: Accepted) -> tuple[Any, ...]:
         item.header.fingerprint,
         item.offset,
         item.header.traceparent,
+        *link,
     )
 
 

@@ -39,10 +39,16 @@ SELECT EXISTS (
 DELETE FROM assessment_metrics WHERE assessment_id = ANY($1::text[])
 
 -- delete_history --
--- The audit trail of assessments that go, and from where on each partition's is whole after that.
+-- The audit trail of assessments that go, and from where on each partition's is whole after that. The hashes of the rows
+-- stay, for rows beside them to be proved (docs/adr/0011).
 WITH gone AS (
     DELETE FROM assessment_audit_trail WHERE assessment_id = ANY($1::text[])
-    RETURNING command_partition, command_offset
+    RETURNING command_partition, command_offset, row_hash
+), kept AS (
+    INSERT INTO audit_deleted_rows (command_partition, command_offset, row_hash)
+    SELECT command_partition, command_offset, row_hash FROM gone
+    WHERE command_partition IS NOT NULL AND row_hash IS NOT NULL
+    ON CONFLICT DO NOTHING
 )
 INSERT INTO history_offsets AS history (partition, first_offset)
 SELECT command_partition, max(command_offset) + 1 FROM gone

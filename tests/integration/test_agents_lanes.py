@@ -11,6 +11,7 @@ R4  a batch that begins beyond the applied position is never applied
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -171,6 +172,47 @@ async def until(condition: Callable[[], Any]) -> None:
 async def test_all_records_are_applied_once_and_in_order() -> None:
     partition = Partition()
     async with flowing(partition) as (consumer, _):
+        await consumer.fetch_all()
+
+    assert partition.applied == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "batches"), [((1, 1, 1, 2), [[0], [1, 2, 3, 4]]), ((1, 3, 2), [[0], [1, 2, 3], [4, 5]])]
+)
+async def test_what_comes_while_a_batch_is_under_way_becomes_the_next_one(
+    pieces: tuple[int, ...], batches: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As much of it as fits into a batch, which has four records at most here."""
+    partition, applied = Partition(), []
+    original = partition.apply
+
+    async def apply(records: Sequence[Record]) -> None:
+        applied.append([record.offset for record in records])
+        await original(records)
+
+    monkeypatch.setattr(partition, "apply", apply)
+    async with flowing(partition) as (_, lane):
+        partition.hold.clear()
+        for start, end in itertools.pairwise(itertools.accumulate(pieces, initial=0)):
+            lane.put(RecordBatch(lane.flow, start, partition.log[start:end]))
+            await until(lambda: applied)
+        partition.hold.set()
+        await until(lambda: len(applied) == len(batches))
+
+    assert applied == batches
+
+
+async def test_what_was_skipped_between_two_pieces_is_fetched_again() -> None:
+    partition = Partition()
+    async with flowing(partition) as (consumer, lane):
+        partition.hold.clear()
+        flow = lane.flow
+        lane.put(RecordBatch(flow, 0, partition.log[:1]))
+        lane.put(RecordBatch(flow, 1, partition.log[1:2]))
+        lane.put(RecordBatch(flow, 3, partition.log[3:4]))
+        partition.hold.set()
+        await until(lambda: lane.flow != flow and lane.flowing)
         await consumer.fetch_all()
 
     assert partition.applied == list(range(20))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import Traffic, command, create
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.messages import Traffic, command, create
 from assessmentstore.store.cache import SharedCache, reply_channel
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import OutcomeReader

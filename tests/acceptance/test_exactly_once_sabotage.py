@@ -6,9 +6,10 @@ import signal
 
 from tests.harness.judge import assert_exactly_once, judge, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import Message, command, create, junk
 from tests.harness.waiting import DEADLINE
 from tests.harness.worker import Cluster
+
+from assessmentstore.chaos.messages import Message, command, create, junk
 
 # Of a worker that is broken, and never gets where the judge waits for it.
 _DEADLINE = 8.0

@@ -9,10 +9,11 @@ import time
 import pytest
 from tests.harness.judge import assert_exactly_once, slowest_event
 from tests.harness.load import Sender, under_load
-from tests.harness.messages import create
-from tests.harness.topics import read_topic
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster
+
+from assessmentstore.chaos.messages import create
+from assessmentstore.chaos.topics import read_topic
 
 # The promises; the machine's own share of it is measured in a test that asserts them.
 _GRACEFUL_SECONDS = 3.0

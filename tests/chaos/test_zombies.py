@@ -10,10 +10,10 @@ import pytest
 from tests.harness.installation import Installation
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import under_load
-from tests.harness.topics import end_offsets
 from tests.harness.worker import Cluster
 
 from assessmentstore.agents.crash_points import CrashPoint
+from assessmentstore.chaos.topics import end_offsets
 
 # Before the fence, behind it, after the commit, and with a Kafka transaction open.
 _STEPS = ("decoded:3", "written:2", "committed:3", "sent:2")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from statistics import quantiles
 
+from .evidence import Violation
 from .faults import Happened
 from .history import Call, Kind, Told
 from .plan import JOINER, SERVICES, WEBS, WORKERS
-from .testimony import Violation
 from .verdict import Verdict, pauses
 
 _WIDTH, _LEFT, _RIGHT = 1200, 92, 12

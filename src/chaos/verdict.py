@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from .evidence import Violation
 from .faults import Happened
 from .history import Call, Kind, Told
 from .plan import Plan
-from .testimony import Violation
 
 # An answer that takes longer than this is a pause, and a pause is worth a look.
 _PAUSE_SECONDS = 1.0

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assessmentstore.chaos.evidence import Findings
 from assessmentstore.chaos.history import Call, History, Kind, Told, read_history
-from assessmentstore.chaos.testimony import Findings, judge_calls
+from assessmentstore.chaos.testimony import judge_calls
 from assessmentstore.chaos.truth import Life, Refusal, Truth, Version
 
 _STATES = ("pending", "processing", "processing", "failed", "pending", "processing", "completed")

@@ -30,19 +30,22 @@ _STOP_SECONDS = 6.0
 class Fleet:
     """All that was started here, and nothing else."""
 
-    def __init__(self, installation: Installation, names: Collection[str], sabotages: Mapping[str, str]) -> None:
+    def __init__(
+        self, installation: Installation, names: Collection[str], sabotages: Mapping[str, str], logs: Path
+    ) -> None:
         """Choose a port for each.
 
         Args:
             installation: that they work for.
             names: like `worker-1` and `web-2`; none runs yet.
             sabotages: names of sabotages with commas between, of the workers and of the webs.
+            logs: a folder for what they write.
         """
         self._installation = installation
         self._sabotages = sabotages
         self._ports = dict(zip(names, free_ports(len(names), among=_PORTS), strict=True))
         self._children: dict[str, Child] = {}
-        self._logs = installation.settings.data_dir / "logs"
+        self._logs = logs
 
     @property
     def urls(self) -> dict[str, str]:
@@ -60,6 +63,7 @@ class Fleet:
         kind = name.partition("-")[0]
         port = "WORKER_PORT" if kind == "worker" else "HTTP_PORT"
         wrong = [*filter(None, (self._sabotages.get(kind),)), *broken]
+        self._logs.mkdir(parents=True, exist_ok=True)
         environment = self._installation.environment() | {
             f"{ENV_PREFIX}{port}": str(self._ports[name]),
             ENVIRONMENT_VARIABLE: crash_point,

@@ -18,7 +18,7 @@ _MOST_COMMANDS = 12
 
 _DOORS = ("http", "http", "async", "kafka", "kafka", "kafka-binary")
 
-_READS = ("plain", "plain", "token", "token", "version", "ahead", "etag", "worker", "list", "list")
+_READS = ("plain", "plain", "token", "token", "version", "ahead", "etag", "worker", "list", "list", "wait")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,8 @@ class _Walk:
         if chance.random() < 0.35:
             return ()
         name = chance.choice(_READS)
+        if name == "wait":
+            return (self._wait(),)
         return (Op("list" if name == "list" else "read", name=name, delay=round(chance.uniform(0.001, 0.2), 3)),)
 
     def _wait(self) -> Op:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..agents.crash_points import CrashPoint
 from .lives import BRISK, LifePlan, plan_lives
 
 WORKERS = ("worker-1", "worker-2")
@@ -23,23 +24,6 @@ _GAPS = (2.0, 6.0)
 
 # After a fault its target is left alone for so long: a start takes two seconds, that of Kafka five.
 _CONVALESCENCE = 4.0
-
-_POINTS = (
-    "claimed",
-    "resumed",
-    "decoded",
-    "fenced",
-    "loaded",
-    "folded",
-    "written",
-    "committed",
-    "table-written",
-    "refreshed",
-    "sent",
-    "published",
-    "acknowledged",
-)
-"""The crash points of a worker (`agents/crash_points.py`)."""
 
 _FREEZABLE = ("decoded", "written", "committed", "sent")
 
@@ -96,7 +80,7 @@ _WORKER_CARDS = (
     ("kill", (0.2, 3.0), ("",)),
     ("stop", (3.0, 7.0), ("",)),
     ("restart", (0.1, 1.0), ("",)),
-    ("crash", (3.0, 5.0), tuple(f"{point}:{count}" for point in _POINTS for count in (1, 3))),
+    ("crash", (3.0, 5.0), tuple(f"{point}:{count}" for point in CrashPoint for count in (1, 3))),
     ("freeze", (4.0, 7.0), tuple(f"{point}:{count}" for point in _FREEZABLE for count in (1, 4))),
     ("skew", (5.0, 9.0), ("+600", "-600", "+86400", "-3600")),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -54,6 +55,9 @@ _STREAM_SECONDS = 20.0
 
 _POLL_SECONDS = 0.2
 
+_DATA = "data"
+"""Of the workers, below the folder of a run."""
+
 _OBSERVER = "consumer of events"
 
 Say = Callable[[str], None]
@@ -80,6 +84,12 @@ async def open_stage(folder: Path) -> AsyncIterator[Stage]:
         yield Stage(own, await own.up(), folder)
     finally:
         await own.down()
+
+
+def tidy(stage: Stage) -> None:
+    """Remove what is of no use any more when all is well: the data of the services and of the workers."""
+    for folder in (stage.folder / "services", *stage.folder.glob(f"*/{_DATA}")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def run(
@@ -117,7 +127,9 @@ class _Run:
         self._installation = Installation(_settings(stage, folder))
         broken = BY_NAME[sabotage].broken if sabotage else lambda _: ""
         names = (*WORKERS, JOINER, *WEBS)
-        self._fleet = Fleet(self._installation, names, {kind: broken(kind) for kind in ("worker", "web")})
+        self._fleet = Fleet(
+            self._installation, names, {kind: broken(kind) for kind in ("worker", "web")}, folder / "logs"
+        )
         self._history = History(folder / "history.jsonl")
         self._seen: list[Seen] = []
 
@@ -280,7 +292,7 @@ def _settings(stage: Stage, folder: Path) -> Settings:
         session_timeout=_SESSION_SECONDS,
         command_timeout=_COMMAND_SECONDS,
         database_pool_size=8,
-        data_dir=folder.absolute(),
+        data_dir=folder.absolute() / _DATA,
         http_host="127.0.0.1",
         log_format="json",
         rate_limit=0,

@@ -125,7 +125,7 @@ def _folder(out: Path | None) -> Path:
 
 async def _run(plans: list[Plan], sabotage: Sabotage | None, folder: Path) -> bool:
     from ..chaos.prove import run_and_report
-    from ..chaos.run import open_stage
+    from ..chaos.run import open_stage, tidy
 
     innocent = True
     with _showing(sum(plan.seconds + _TO_BEGIN_AND_SETTLE for plan in plans)) as say:
@@ -137,6 +137,8 @@ async def _run(plans: list[Plan], sabotage: Sabotage | None, folder: Path) -> bo
                 verdict = await run_and_report(stage, plan, where, sabotage=sabotage, say=say)
                 _tell(verdict, where, say)
                 innocent = innocent and verdict.innocent
+        if innocent:
+            tidy(stage)
     return innocent
 
 
@@ -150,13 +152,15 @@ def _tell(verdict: Verdict, where: Path, say: Say) -> None:
 
 async def _prove(names: list[str], seed: int, folder: Path) -> bool:
     from ..chaos.prove import prove
-    from ..chaos.run import open_stage
+    from ..chaos.run import open_stage, tidy
     from ..chaos.sabotages import SABOTAGES
 
     proofs: list[Proof] = []
     with _showing((len(names) or len(SABOTAGES) + 2) * _TO_BEGIN_AND_SETTLE) as say:
         async with open_stage(folder) as stage:
             right = await prove(stage, names, seed, say=say, tell=proofs.append)
+        if right:
+            tidy(stage)
     for proof in proofs:
         typer.echo(_line(proof))
     return right

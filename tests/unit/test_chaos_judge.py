@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -53,7 +54,7 @@ TRUTH = Truth(
 )
 
 
-def call(kind: Kind, at: float, told: Told = Told.OK, *, took: float = 0.5, **about: object) -> Call:
+def call(kind: Kind, at: float, told: Told = Told.OK, *, took: float = 0.5, **about: Any) -> Call:
     return Call(
         client="x",
         kind=kind,
@@ -61,7 +62,7 @@ def call(kind: Kind, at: float, told: Told = Told.OK, *, took: float = 0.5, **ab
         invoked=at,
         completed=at + took,
         told=told,
-        **about,  # type: ignore[arg-type]
+        **about,
     )
 
 
@@ -73,7 +74,7 @@ def applied(number: int) -> Call:
     )
 
 
-def read(number: int, at: float, **about: object) -> Call:
+def read(number: int, at: float, **about: Any) -> Call:
     return call(Kind.READ, at, version=number, body=version(number).state, **about)
 
 

@@ -95,7 +95,7 @@ def ignore_token() -> None:
     def consistency(request: Any) -> Positions | None:
         return None
 
-    for module in (web_reads, lists, streams):
+    for module in (web_reads, lists, streams, waiters):
         module.consistency = consistency  # type: ignore[attr-defined]
 
 

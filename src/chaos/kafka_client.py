@@ -14,7 +14,7 @@ from .topics import Place
 
 # An outage may last longer: then its client knows nothing, and sends the command again.
 _SEND_SECONDS = 15.0
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 5.0
 _START_PAUSE = 0.3
 
 
@@ -31,6 +31,7 @@ class KafkaClient:
         self._compression = compression
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     async def send(self, message: Message) -> Place:
         """Send a record and return where it stands.
@@ -49,18 +50,25 @@ class KafkaClient:
                     partition=None if message.key else 0,
                 )
         except (KafkaError, OSError, TimeoutError) as error:
-            await self.stop()
+            self._replace()
             raise NotAcknowledgedError(repr(error)) from error
         if metadata.offset < 0:
             raise NotAcknowledgedError("Kafka has the record, but does not say where")
         return metadata.partition, metadata.offset
 
     async def stop(self) -> None:
+        """Let go of every producer; what Kafka holds up ends when it is back, or not at all."""
+        self._replace()
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=_STOP_SECONDS)
+
+    def _replace(self) -> None:
         """Let go of the producer, in whichever state it is; whoever sends next gets another."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(TimeoutError, KafkaError, OSError):
-                await asyncio.wait_for(producer.stop(), _STOP_SECONDS)
+            task = asyncio.create_task(_stop(producer))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._lock:
@@ -81,3 +89,8 @@ class KafkaClient:
                 else:
                     self._producer = producer
         return self._producer
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(KafkaError, OSError):
+        await producer.stop()

@@ -28,8 +28,8 @@ class Sabotage:
 def _crashes(point: str) -> tuple[Fault, ...]:
     """Both workers die at a point, in full flow."""
     return tuple(
-        Fault(1.5 + 2.5 * number, "crash", f"worker-{1 + number % 2}", 2.0, f"{point}:{1 + 2 * number}")
-        for number in range(3)
+        Fault(1.5 + 2.5 * number, "crash", f"worker-{1 + number}", 2.0, f"{point}:{1 + 2 * number}")
+        for number in range(2)
     )
 
 

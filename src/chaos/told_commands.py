@@ -52,11 +52,13 @@ def refused(evidence: Evidence, call: Call) -> Iterator[str]:
         if not any(other.borrowed for other in asked):
             yield f"was told that the id of {_named(call)} was used for another content; it was not"
         return
+    stored = evidence.truth.refused.get(call.command)
+    if stored is not None and stored.code == call.code:
+        return  # be it the first answer to a command that came too soon, and the assessment is there by now
     yield from denied(evidence, call)
     if _turned_away(call, asked):
         return
-    stored = evidence.truth.refused.get(call.command)
-    if stored is not None and stored.code != call.code:
+    if stored is not None:
         yield f"was told {call.code} for {_named(call)}; it was refused with {stored.code}"
     elif stored is None and call.command in evidence.truth.accepted:
         version = evidence.truth.accepted[call.command][1].number

@@ -117,10 +117,17 @@ def _sabotage(name: str) -> Sabotage:
 
 def _folder(out: Path | None) -> Path:
     """A new folder for each call, so that no run writes over another."""
+    import logging
+
     from ..settings import Settings
 
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return (out or Settings.load().data_dir / "chaos").absolute() / stamp
+    folder = (out or Settings.load().data_dir / "chaos").absolute() / stamp
+    folder.mkdir(parents=True)
+    # What the clients' libraries have to say of a broker that is away is for later.
+    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(filename=folder / "clients.log", format=form, force=True)
+    return folder
 
 
 async def _run(plans: list[Plan], sabotage: Sabotage | None, folder: Path) -> bool:

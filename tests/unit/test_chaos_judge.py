@@ -154,6 +154,16 @@ def test_each_lie_is_named(history: list[Call], words: str) -> None:
     assert words in found(*history)
 
 
+def test_a_command_that_came_before_the_create_is_told_so_again_when_there_is_an_assessment() -> None:
+    early = call(Kind.COMMAND, 0.1, Told.TAKEN, command="early", name="start", place=(0, 99))
+    again = call(
+        Kind.COMMAND, 30, Told.REFUSED, command="early", name="start", code="ASSESSMENT_NOT_FOUND", floor={0: 100}
+    )
+    truth = replace(TRUTH, refused={**TRUTH.refused, "early": Refusal("ASSESSMENT_NOT_FOUND", (0, 99))})
+
+    assert judge_calls([*HONEST, early, again], truth).violations == []
+
+
 def test_a_client_that_knows_nothing_says_nothing() -> None:
     unknown = [replace(item, told=Told.UNKNOWN) for item in HONEST if item.kind is not Kind.STREAM]
 

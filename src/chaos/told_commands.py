@@ -60,10 +60,10 @@ def refused(evidence: Evidence, call: Call) -> Iterator[str]:
         return
     if stored is not None:
         yield f"was told {call.code} for {_named(call)}; it was refused with {stored.code}"
-    elif stored is None and call.command in evidence.truth.accepted:
+    elif call.command in evidence.truth.accepted:
         version = evidence.truth.accepted[call.command][1].number
         yield f"was told {call.code} for {_named(call)}; it led to version {version}"
-    elif stored is None and call.code != NOT_FOUND:
+    elif call.code != NOT_FOUND:
         yield f"was told {call.code} for {_named(call)}; nothing about it says so"
 
 

@@ -19,8 +19,8 @@ SERVICES = ("kafka", "postgres", "redis")
 _QUIET_BEGIN = 3.0
 _QUIET_END = 5.0
 
-# Seconds between the beginnings of two faults: shorter than most faults last, so that several are at once.
-_GAPS = (2.0, 6.0)
+# Seconds between the beginnings of two faults: often shorter than a fault lasts, and long enough that work goes on.
+_GAPS = (2.5, 8.0)
 
 # After a fault its target is left alone for so long: a start takes two seconds, that of Kafka five.
 _CONVALESCENCE = 4.0

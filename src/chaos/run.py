@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import shutil
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ from .world import World, read_world, settle
 _SESSION_SECONDS = 2.0
 _COMMAND_SECONDS = 5.0
 _PARTITIONS = 4
+_CHECKPOINT_SECONDS = 1.0
 
 _START_SECONDS = 60.0
 _BEGIN_SECONDS = 30.0
@@ -297,6 +299,8 @@ def _settings(stage: Stage, folder: Path) -> Settings:
         log_format="json",
         rate_limit=0,
         jwt_secret=SecretStr(secrets.token_urlsafe(32)),
+        audit_signing_key=SecretStr(b64encode(secrets.token_bytes(32)).decode()),
+        audit_checkpoint_interval=_CHECKPOINT_SECONDS,
     )
 
 

@@ -56,7 +56,7 @@ RENDERINGS: dict[str, Callable[[], list[Manifest]]] = {
     "base": lambda: kustomize("base"),
     "development": lambda: kustomize("overlays/development"),
     "production": lambda: kustomize("overlays/production"),
-    "chart": lambda: helm(),
+    "chart": helm,
     "chart, all on": lambda: helm("--set", _ALL_ON),
 }
 

@@ -208,6 +208,10 @@ class Settings(BaseSettings):
     def dead_letters_topic(self) -> str:
         return f"{self.topic_prefix}assessment.dead-letters"
 
+    @property
+    def deletions_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.deletions"
+
 
 def without_password(url: str) -> str:
     """A URL that is fit to be shown."""

@@ -133,8 +133,8 @@ class Publisher:
     async def _send_all(self, outbox: Outbox) -> None:
         settings = self._settings
         events: list[KafkaRecord] = [
-            (event.assessment_id.encode(), value, event_headers(event, traceparent))
-            for event, value, traceparent in outbox.events
+            (event.assessment_id.encode(), value, event_headers(event, traceparent, offset, fingerprint))
+            for event, value, traceparent, offset, fingerprint in outbox.events
         ]
         pending = [
             *await self._send(settings.events_topic, self._partition, events),
@@ -166,13 +166,16 @@ class Publisher:
             "partition": self._partition,
             "offset": letter.offset,
             "reason": letter.reason,
+            "time": "" if letter.at is None else letter.at.isoformat(),
         }
-        # The headers as they came, null values as empty ones: aiokafka can write no null.
+        # The headers as they came, null values as empty ones: aiokafka can write no null. Which those are is told.
         headers = [(name, value or b"") for name, value in letter.headers]
+        if nulls := [str(place) for place, (_, value) in enumerate(letter.headers) if value is None]:
+            told["null-headers"] = ",".join(nulls)
         return letter.key, letter.value, headers + [(name, str(value).encode()) for name, value in told.items()]
 
 
 def _rejection(refused: Refused) -> KafkaRecord:
     header = refused.header
     record = RejectedCommand.of(header, refused.rejection, at=refused.at)
-    return header.assessment_id.encode(), record.to_json(), rejection_headers(header, refused.at)
+    return header.assessment_id.encode(), record.to_json(), rejection_headers(header, refused.at, refused.offset)

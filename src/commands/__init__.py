@@ -1,4 +1,4 @@
-"""The commands that are a client of the HTTP API.
+"""The commands beside those that run servers: clients of the HTTP API, and recovery.
 
 They print for people on a terminal, and JSON with `--json` or where the output goes elsewhere. Everything slow is
 imported where it is used: `--help` and a wrong option answer at once.
@@ -6,6 +6,6 @@ imported where it is used: `--help` and a wrong option answer at once.
 
 from __future__ import annotations
 
-from . import batch, lists, live, maintenance, one
+from . import batch, lists, live, maintenance, one, recovery
 
-PARTS = (one.commands, lists.commands, batch.commands, live.commands, maintenance.commands)
+PARTS = (one.commands, lists.commands, batch.commands, live.commands, maintenance.commands, recovery.commands)

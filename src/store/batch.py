@@ -11,8 +11,8 @@ import asyncpg
 
 from ..models.assessment import AssessmentRecord
 from ..models.errors import AssessmentStoreError, UnavailableError
-from ..models.events import event_from_json
 from .changes import BatchChanges, Outbox
+from .maintenance import delete_assessments
 from .postgres import Connection, Pool, StaleViewError, postgres_errors
 from .queries import QUERIES
 from .rows import (
@@ -21,6 +21,7 @@ from .rows import (
     dead_letter_from_row,
     dead_letter_row,
     metric_row,
+    outgoing_from_row,
     records,
     refused_from_row,
     refused_row,
@@ -117,7 +118,7 @@ class BatchStore:
                 refused = await connection.fetch(QUERIES["outbox_rejections"], *bounds)
                 dead = await connection.fetch(QUERIES["outbox_dead_letters"], *bounds)
         return Outbox(
-            [(event_from_json(row["value"]), row["value"].encode(), row["traceparent"]) for row in events],
+            [outgoing_from_row(row) for row in events],
             [refused_from_row(row) for row in refused],
             [dead_letter_from_row(row) for row in dead],
         )
@@ -148,6 +149,11 @@ class BatchTransaction:
         rows = await self._connection.fetch(QUERIES["known_commands"], list(command_ids))
         return {row["command_id"]: row["command_fingerprint"] or b"" for row in rows}
 
+    async def forget(self, commands_topic: str, assessment_ids: Sequence[str]) -> None:
+        """Delete assessments as retention does; for a replay that meets one again which was deleted in between."""
+        if assessment_ids:
+            await delete_assessments(self._connection, commands_topic, list(assessment_ids))
+
     async def write(self, changes: BatchChanges) -> None:
         """Write a folded batch; never over a version that it was not decided on.
 
@@ -160,14 +166,14 @@ class BatchTransaction:
         await self._write_states(created, updated)
         if changes.accepted:
             await self._execute("insert_audit", self._partition, *columns(map(audit_row, changes.accepted)))
-        if metrics := [row for item in changes.accepted if (row := metric_row(item, changes.after))]:
+        if metrics := [row for item in changes.accepted if (row := metric_row(item))]:
             await self._execute("insert_metrics", *columns(metrics))
         if changes.refused:
             await self._execute("insert_rejections", self._partition, *columns(map(refused_row, changes.refused)))
         for letter in changes.dead_letters:
-            await self._execute("insert_dead_letter", self._partition, *dead_letter_row(letter), self.now)
+            await self._execute("insert_dead_letter", self._partition, *dead_letter_row(letter))
         await add_totals(self._connection, self._partition, totals_change(changes.before, changes.after))
-        indexed = [search_row(after) for before, after in pairs if is_indexed(before, after)]
+        indexed = [search_row(item.after) for item in changes.accepted if is_indexed(item.event)]
         await put_search_rows(self._connection, indexed)
 
     async def _write_states(

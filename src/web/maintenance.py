@@ -15,6 +15,7 @@ from ..store.maintenance import Maintenance
 from ..store.reads import StateReader
 from .auth import Permission, authorize
 from .bodies import read_object, whole_member
+from .deletions import Deletions
 from .once import ONCE, Work
 from .patience import promptly
 from .requests import LARGEST_COUNT
@@ -36,8 +37,9 @@ _PUBLISH_PAUSE = 0.1
 class Cleanup:
     """Deletes, and tells the caches."""
 
-    def __init__(self, store: Maintenance, cache: SharedCache, reader: StateReader) -> None:
+    def __init__(self, store: Maintenance, cache: SharedCache, reader: StateReader, deletions: Deletions) -> None:
         self._store = store
+        self._deletions = deletions
         self._cache = cache
         self._reader = reader
 
@@ -52,8 +54,14 @@ class Cleanup:
             RejectedError: SERVICE_UNAVAILABLE, there are more than one request can delete.
             UnavailableError: Postgres is away.
         """
+        try:
+            return await self._delete(user_id, key, datetime.fromisoformat(plan["before"]))
+        finally:
+            await self._deletions.tell()
+
+    async def _delete(self, user_id: str, key: str, before: datetime) -> int:
         clock = asyncio.get_running_loop().time
-        started, before = clock(), datetime.fromisoformat(plan["before"])
+        started = clock()
         while True:
             # In this order: what is published in between is passed over by neither.
             some_stay = await promptly(self._store.unpublished(ended_before=before))

@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,6 +63,7 @@ async def judge(
     deadline: float = DEADLINE,
     overruled: Iterable[str] = (),
     redis: bool = True,
+    lost: Mapping[int, Sequence[TopicRecord]] | None = None,
 ) -> list[str]:
     """Wait until all commands are applied and published, and say all that is wrong.
 
@@ -72,9 +73,12 @@ async def judge(
         deadline: seconds until what is not done counts as lost.
         overruled: assessments that were changed by plain SQL.
         redis: whether Redis is there.
+        lost: commands of each partition that came before those that the topic still has.
     """
     unsettled = await _settle(installation, deadline, redis=redis)
     world = await _read(installation, redis=redis)
+    for partition, records in (lost or {}).items():
+        world.commands[partition] = [*records, *world.commands[partition]]
     expected = replace(expect(world.commands), overruled=frozenset(overruled))
     checks: list[Callable[[World, Expected], Iterable[str]]] = [
         _check_states,

@@ -8,7 +8,8 @@ import signal
 from collections.abc import Callable, Collection
 from typing import Any
 
-from assessmentstore.agents import commands, crash_points
+from assessmentstore.agents import commands, crash_points, publisher
+from assessmentstore.recovery import rebuild, reseed
 from assessmentstore.settings import Settings
 from assessmentstore.store import batch
 from assessmentstore.store.queries import QUERIES
@@ -74,6 +75,29 @@ def _freeze() -> None:
     crash_points.CrashPoints.reach = reach  # type: ignore[method-assign]
 
 
+def _small_batches() -> None:
+    """A recovery commits little at a time, so that there is a middle to die in."""
+    rebuild._ITEMS = reseed._EVENTS = 40
+
+
+def _dying(owner: Any, name: str, count: int) -> Callable[[], None]:
+    """Die, as with kill -9, when a method is called for so many times."""
+
+    def sabotage() -> None:
+        original, left = getattr(owner, name), count
+
+        async def call(self: Any, *arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return await original(self, *arguments)
+
+        setattr(owner, name, call)
+
+    return sabotage
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "no-fence": _no_fence,
     "no-resume": _no_resume,
@@ -81,4 +105,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     "no-group-of-its-own": _no_group_of_its_own,
     "publish-before-refresh": _publish_before_refresh,
     "freeze": _freeze,
+    "small-batches": _small_batches,
+    "dies-in-rebuild": _dying(rebuild.PartitionRebuild, "_write", 12),
+    "dies-in-reseed": _dying(publisher.Publisher, "publish", 14),
 }

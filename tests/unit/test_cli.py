@@ -21,7 +21,7 @@ from assessmentstore.settings import Settings, without_password
 SECRET = "a-secret-that-is-long-enough-for-hs256"
 COMMANDS = (
     *("dev", "migrate", "worker", "web", "token", "create", "get", "history", "wait", "watch", "cancel", "retry"),
-    *("list", "search", "stats", "batch", "top", "events", "cleanup"),
+    *("list", "search", "stats", "batch", "top", "events", "cleanup", "replay"),
 )
 SERVICES = ("up", "down", "env")
 

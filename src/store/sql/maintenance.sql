@@ -39,10 +39,18 @@ SELECT EXISTS (
 DELETE FROM assessment_metrics WHERE assessment_id = ANY($1::text[])
 
 -- delete_history --
--- The audit trail of assessments that go, and from where on each partition's is whole after that.
+-- The audit trail of assessments that go, what is kept of them so that no replay brings them back, and from where on
+-- each partition's trail is whole after that. Whoever takes a deleted id again comes at the position of now or later.
 WITH gone AS (
     DELETE FROM assessment_audit_trail WHERE assessment_id = ANY($1::text[])
-    RETURNING command_partition, command_offset
+    RETURNING assessment_id, command_partition, command_offset
+), kept AS (
+    INSERT INTO assessment_deletions (assessment_id, command_partition, last_offset, position, deleted_at)
+    SELECT assessment_id, command_partition, max(command_offset), max(fence.next_offset), NOW()
+    FROM gone JOIN command_offsets AS fence ON fence.topic = $2 AND fence.partition = gone.command_partition
+    GROUP BY assessment_id, command_partition
+    ORDER BY assessment_id
+    ON CONFLICT (command_partition, assessment_id, last_offset) DO NOTHING
 )
 INSERT INTO history_offsets AS history (partition, first_offset)
 SELECT command_partition, max(command_offset) + 1 FROM gone

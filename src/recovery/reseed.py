@@ -178,7 +178,7 @@ async def _fill(settings: Settings, place: TopicPartition, end: int, position: i
             while end < position:
                 batch = producer.create_batch()
                 while end + batch.record_count() < position:
-                    if batch.append(timestamp=None, key=None, value=None, headers=_FILLER_HEADERS) is None:
+                    if batch.append(timestamp=None, key=None, value=None, headers=[*_FILLER_HEADERS]) is None:
                         break
                 size = batch.record_count()
                 sent = await (await producer.send_batch(batch, place.topic, partition=place.partition))

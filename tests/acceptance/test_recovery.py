@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from tests.harness.installation import Installation, create_installation, database_name, drop_database
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import Traffic
+from tests.harness.messages import Traffic, create
 from tests.harness.recovery import (
     contents,
     difference,
@@ -26,6 +30,7 @@ from tests.harness.recovery import (
 )
 from tests.harness.topics import TopicRecord, emitted_watermarks, read_topic
 from tests.harness.waiting import eventually
+from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.agents.crash_points import CrashPoint
@@ -33,8 +38,13 @@ from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.events import event_from_json
 from assessmentstore.models.machine import evolve
 from assessmentstore.settings import Settings
+from assessmentstore.store.cache import SharedCache
+from assessmentstore.store.maintenance import delete_assessments
 from assessmentstore.store.migrate import migrate
 from assessmentstore.store.postgres import record_from_row
+from assessmentstore.store.redis import open_redis
+from assessmentstore.store.table import StateTable
+from assessmentstore.web.auth import Role
 
 _MESSAGES = 1500
 
@@ -182,6 +192,104 @@ async def test_lost_topics_come_back_byte_by_byte_though_the_replay_is_killed(lo
 
     await loaded.work()
     await assert_exactly_once(loaded.installation, lost=before[settings.commands_topic])
+
+
+async def test_caches_are_filled_from_postgres_and_a_table_that_is_in_use_is_left_alone(loaded: Loaded) -> None:
+    installation = loaded.installation
+    prefix, folder = installation.settings.topic_prefix, installation.settings.data_dir
+    states = await _states(installation, "public")
+    wrong = next(iter(states))
+    async with installation.redis() as redis:
+        await redis.hset(f"{prefix}assessment:{wrong}", mapping={"v": "999", "d": b"{}"})
+        await redis.set(f"{prefix}position:0", 1)
+
+    answer = loaded.replay("--caches")
+
+    async with open_redis(installation.settings) as redis:
+        cache = SharedCache(redis, prefix)
+        assert await cache.bulk_get(list(states)) == states
+        assert await redis.get(f"{prefix}position:0") != b"1"
+    paths = sorted(folder.glob("worker-*/partition-*"))
+    assert (answer["redisEntries"], answer["tables"]) == (len(states), len(paths))
+    (worker,) = {path.parent for path in paths[:1]}
+    found: dict[str, AssessmentRecord] = {}
+    for path in worker.glob("partition-*"):
+        with closing(StateTable(path)) as table:
+            found |= table.bulk_get(states.keys())
+    assert found == states
+
+    with closing(StateTable(paths[0])):
+        refused = replay(installation, "--caches")
+    assert (refused.returncode, "stop the worker" in refused.stderr) == (1, True)
+
+
+async def test_what_was_deleted_stays_deleted_and_is_there_in_the_past(loaded: Loaded, services: Settings) -> None:
+    """One that was deleted comes again, before Kafka hears of the deletion; others are deleted by cleanup."""
+    installation, settings = loaded.installation, loaded.installation.settings
+    worker = loaded.cluster.start()
+    await settled(installation)
+    states = await _states(installation, "public")
+    moment = max(state.updated_at for state in states.values())
+    again = next(key for key, state in states.items() if state.state == "completed")
+    async with installation.database() as database, database.transaction():
+        await delete_assessments(database, settings.commands_topic, [again])  # type: ignore[arg-type]
+    async with open_sender(installation) as sender:
+        await sender.send(create("once more", again, userid="ann"))
+    await settled(installation)
+    async with running_web(installation) as web:
+        deleted = await web.ask("POST", "/maintenance/cleanup", {"retentionDays": 0}, role=Role.ADMIN)
+    await worker.stop()
+    before = await snapshot(installation)
+    await lose_database(installation, services)
+
+    loaded.replay()
+
+    assert deleted.body["deleted"] > 10
+    found = await snapshot(installation)
+    # Words of the deleted, and when the last of them was created, are not brought back.
+    words = [set(shot.pop("search_vocabulary")) for shot in (before, found)]
+    assert words[0] >= words[1]
+    for shot in (before, found):
+        shot["server_totals"] = [row[:-1] for row in shot["server_totals"]]
+    assert difference(before, found) == []
+    loaded.replay("--schema", "undeleted", "--until", moment.isoformat())
+    assert await _states(installation, "undeleted") == states
+
+
+async def test_commands_that_kafka_has_lost_are_told_with_what_to_do(loaded: Loaded, services: Settings) -> None:
+    installation, settings = loaded.installation, loaded.installation.settings
+    async with open_sender(installation) as sender:
+        ((partition, offset),) = await sender.send(create("never applied", "never-applied"))
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(settings.commands_topic, partition): RecordsToDelete(offset + 1)})
+    await admin.close()
+    before = await snapshot(installation)
+    await lose_database(installation, services)
+
+    done = replay(installation)
+
+    assert done.returncode == 1
+    assert f"partition {partition}: the commands {offset} to {offset} are gone from Kafka" in done.stderr
+    assert f"SET next_offset = {offset + 1}" in done.stderr
+    found = await snapshot(installation)
+    assert difference(before, found) == []
+
+
+async def test_a_database_that_the_log_does_not_explain_is_left_alone(loaded: Loaded, services: Settings) -> None:
+    installation = loaded.installation
+    await lose_database(installation, services)
+    await migrate(installation.settings.database_url)
+    async with installation.database() as database:
+        await database.execute(
+            "INSERT INTO assessment_states (assessment_id, state, request_data) VALUES ('x', 'failed', '{}')"
+        )
+
+    done = replay(installation)
+
+    assert (done.returncode, "the log does not explain them" in done.stderr) == (1, True)
+    async with installation.database() as database:
+        assert await database.fetchval("SELECT count(*) FROM assessment_states") == 1
 
 
 async def _says(worker: Worker, words: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _SECONDS = 120
 # What the log does not tell: who asked for a batch or was refused at the door, and which worker had a partition.
 _NOT_IN_KAFKA = {"schema_migrations", "batch_requests", "access_refusals"}
 _OF_THE_MOMENT = {"id", "epoch", "owner", "claimed_at", "emitted_offset", "told", "applied_at"}
+_TOTALS_KEYS = {"slot", "scope", "assessment_type", "source", "priority", "state", "server_name", "quarter"}
 _TABLE_OWNERS = {"assessment_states", "assessment_search"}
 
 Snapshot = dict[str, list[tuple[Any, ...]]]
@@ -42,7 +44,7 @@ def replay(installation: Installation, *arguments: str, sabotage: str = "-") -> 
 
 
 async def snapshot(installation: Installation, schema: str = "public") -> Snapshot:
-    """Every row of every table that comes of the log, without surrogate keys; counters that are 0 count for nothing."""
+    """Every row of every table that comes of the log, without surrogate keys; counters that are 0 are none."""
     found: Snapshot = {}
     async with installation.database() as database:
         await database.execute(f"SET search_path = {schema}, public")
@@ -53,7 +55,8 @@ async def snapshot(installation: Installation, schema: str = "public") -> Snapsh
         )
         for name in sorted({row["relname"] for row in names} - _NOT_IN_KAFKA):
             rows = await database.fetch(f"SELECT * FROM {schema}.{name}")
-            found[name] = sorted((_row(name, row) for row in rows if _counts(name, row)), key=repr)
+            counted = _summed(rows) if name.endswith("_totals") else [_row(name, row) for row in rows]
+            found[name] = sorted(counted, key=repr)
     return found
 
 
@@ -62,8 +65,20 @@ def _row(table: str, row: asyncpg.Record) -> tuple[Any, ...]:
     return tuple(value for name, value in row.items() if name not in left_out)
 
 
-def _counts(table: str, row: asyncpg.Record) -> bool:
-    return not table.endswith("_totals") or bool(row["assessments"])
+def _summed(rows: list[asyncpg.Record]) -> list[tuple[Any, ...]]:
+    """Counters are sums over the slots of their writers; a time beside them is the latest."""
+    sums: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        numbers = [name for name in row.keys() if name not in _TOTALS_KEYS]  # noqa: SIM118 - a record iterates values
+        key = tuple(row[name] for name in row.keys() if name in _TOTALS_KEYS - {"slot"})  # noqa: SIM118
+        values = [row[name] for name in numbers]
+        before = sums.get(key)
+        sums[key] = values if before is None else [_plus(*pair) for pair in zip(before, values, strict=True)]
+    return [(*key, *values) for key, values in sums.items() if values[0]]
+
+
+def _plus(one: Any, other: Any) -> Any:
+    return max(one, other) if isinstance(one, datetime) else one + other
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[str]:

@@ -100,6 +100,8 @@ class PartitionRebuild:
         self._consumer = consumer
         self._claim: PartitionClaim | None = None
         self._recent: dict[str, AssessmentRecord] = {}
+        self._log_end = 0
+        """Above everything that was written out of the log."""
 
     @property
     def position(self) -> int:
@@ -121,7 +123,7 @@ class PartitionRebuild:
             await self._store.restore_deletions(self.partition, applied)
             async for batch in self._read(until, Deleted(applied), passed):
                 await self._write(batch)
-            await self._finish(max(self.position, emitted or 0))
+            await self._finish(emitted or 0)
         except FencedError as error:
             raise RecoveryError(
                 f"{error}: a worker or another replay runs on this database; stop it, and run this again: it goes on"
@@ -164,15 +166,21 @@ class PartitionRebuild:
                 f" has ({error}): replay into an empty database, or into a side schema (--schema)"
             ) from error
         self._claim = replace(self._claimed, next_offset=end)
+        self._log_end = end
         self._remember(changes.after)
         self.written += len(batch)
 
-    async def _finish(self, end: int) -> None:
-        """Move the position past commands that came to nothing, and note that all below is published."""
-        if end > self.position:
-            async with self._batches.transaction(self._claimed, next_offset=end):
+    async def _finish(self, emitted: int) -> None:
+        """Move the position past commands that came to nothing, and note what is published.
+
+        A database that is ahead of the log has something to publish yet: its position says nothing about that.
+        """
+        published = max(self._claimed.emitted_offset, self._log_end, emitted)
+        if published > self.position:
+            async with self._batches.transaction(self._claimed, next_offset=published):
                 pass
-        self._claim = replace(self._claimed, next_offset=end, emitted_offset=end)
+        end = max(self.position, published)
+        self._claim = replace(self._claimed, next_offset=end, emitted_offset=published)
         await self._batches.record_emitted(self._claimed)
 
     def _remember(self, states: Mapping[str, AssessmentRecord]) -> None:

@@ -50,6 +50,8 @@ async def replay_beside(settings: Settings, schema: str, until: Until, progress:
         UnavailableError: Postgres or Kafka is away.
     """
     there = beside(settings, schema)
+    if strange := [partition for partition in until.offsets if partition >= settings.topic_partitions]:
+        raise RecoveryError(f"there is no partition {strange[0]}: the topics have {settings.topic_partitions}")
     await create_schema(settings, schema, until)
     await migrate(there.database_url)
     rebuilt = await rebuild(there, until, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from redis.asyncio.client import PubSub
 from tests.harness.installation import Installation, create_installation, database_name, drop_database
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
@@ -94,17 +95,22 @@ def loaded(services: Settings, template_database: str, tmp_path_factory: pytest.
 async def test_a_lost_database_comes_back_row_by_row_though_the_replay_is_killed(
     loaded: Loaded, services: Settings
 ) -> None:
-    before, topics = await snapshot(loaded.installation), await ends(loaded.installation.settings)
-    await lose_database(loaded.installation, services)
+    installation, settings = loaded.installation, loaded.installation.settings
+    before, topics = await snapshot(installation), await ends(settings)
+    await lose_database(installation, services)
 
-    assert killed(replay(loaded.installation, sabotage="small-batches,dies-in-rebuild"))
-    async with loaded.installation.database() as database:
-        partly = await database.fetchval("SELECT count(*) FROM assessment_audit_trail")
-    assert 0 < partly < len(before["assessment_audit_trail"])
-    answer = loaded.replay()
+    async with installation.redis() as redis, redis.pubsub() as messages:
+        await messages.psubscribe(f"{settings.topic_prefix}*")
+        assert killed(replay(installation, sabotage="small-batches,dies-in-rebuild"))
+        async with installation.database() as database:
+            partly = await database.fetchval("SELECT count(*) FROM assessment_audit_trail")
+        assert 0 < partly < len(before["assessment_audit_trail"])
+        answer = loaded.replay()
+        heard = [message async for message in _heard(messages)]
 
-    assert difference(before, await snapshot(loaded.installation)) == []
-    assert await ends(loaded.installation.settings) == topics
+    assert difference(before, await snapshot(installation)) == []
+    assert await ends(settings) == topics
+    assert heard == []
     assert 0 < int(str(answer["written"])) < sum(map(len, before.values()))
     assert loaded.replay()["written"] == 0
 
@@ -151,6 +157,8 @@ async def test_what_was_committed_and_not_published_is_applied_again_after_the_l
 ) -> None:
     """The worker dies between Postgres and Kafka, so that Postgres knows more than Kafka when it is lost."""
     settings = loaded.installation.settings
+    await loaded.work(crash_point=f"{CrashPoint.COMMITTED}:4")
+    await eventually(lambda: _without_members(loaded), "the replay into a database that is ahead")
     await loaded.work(crash_point=f"{CrashPoint.COMMITTED}:4")
     await lose_database(loaded.installation, services)
     await migrate(settings.database_url)
@@ -290,6 +298,13 @@ async def test_a_database_that_the_log_does_not_explain_is_left_alone(loaded: Lo
     assert (done.returncode, "the log does not explain them" in done.stderr) == (1, True)
     async with installation.database() as database:
         assert await database.fetchval("SELECT count(*) FROM assessment_states") == 1
+
+
+async def _heard(messages: PubSub) -> AsyncIterator[object]:
+    """What was published, but for the confirmation of the subscription."""
+    while message := await messages.get_message(timeout=1):
+        if message["type"] != "psubscribe":
+            yield message
 
 
 async def _says(worker: Worker, words: str) -> bool:

@@ -34,12 +34,15 @@ from tests.harness.waiting import eventually
 from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
 
-from assessmentstore.agents.crash_points import CrashPoint
+from assessmentstore.agents.crash_points import CrashPoint, CrashPoints
+from assessmentstore.agents.publisher import Publisher
+from assessmentstore.agents.topics import create_topics
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.events import event_from_json
 from assessmentstore.models.machine import evolve
 from assessmentstore.settings import Settings
 from assessmentstore.store.cache import SharedCache
+from assessmentstore.store.changes import Outbox
 from assessmentstore.store.maintenance import delete_assessments
 from assessmentstore.store.migrate import migrate
 from assessmentstore.store.postgres import record_from_row
@@ -181,6 +184,8 @@ async def test_lost_topics_come_back_byte_by_byte_though_the_replay_is_killed(lo
     before, database = await told(settings), await snapshot(loaded.installation)
     marks = await emitted_watermarks(settings)
     await lose_topics(settings)
+    await create_topics(settings)
+    await _leave_watermark(settings, 0, marks[0])
 
     assert killed(replay(loaded.installation, "--to-kafka", sabotage="small-batches,dies-in-reseed"))
     answer = loaded.replay("--to-kafka")
@@ -314,6 +319,14 @@ async def _says(worker: Worker, words: str) -> bool:
 async def _without_members(loaded: Loaded) -> bool:
     """Replay; not while a worker that was killed is in the group."""
     return replay(loaded.installation).returncode == 0
+
+
+async def _leave_watermark(settings: Settings, partition: int, position: int) -> None:
+    """A watermark of topics that are no more, as a Kafka that lost some of its disks may have it."""
+    publisher = Publisher(settings, partition, CrashPoints(""))
+    await publisher.start()
+    await publisher.publish(Outbox(), position)
+    await publisher.stop()
 
 
 async def _taken_for_published(installation: Installation) -> dict[int, int]:

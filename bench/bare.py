@@ -180,10 +180,12 @@ class Lane:
     async def _write(self, batch: Batch) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             if batch.created:
-                await connection.execute(QUERIES["insert_states"], *zip(*batch.created.values(), strict=True))
+                created = [(*row, None) for row in batch.created.values()]
+                await connection.execute(QUERIES["insert_states"], *zip(*created, strict=True))
             if batch.updated:
-                await connection.execute(QUERIES["update_states"], *zip(*batch.updated.values(), strict=True))
-            audit = zip(*batch.audit, strict=True)
+                updated = [(*row, None, None) for row in batch.updated.values()]
+                await connection.execute(QUERIES["update_states"], *zip(*updated, strict=True))
+            audit = zip(*((*row, None, None) for row in batch.audit), strict=True)
             await connection.execute(QUERIES["insert_audit"], self._partition, *audit)
 
     async def _publish(self, batch: Batch, position: int) -> None:

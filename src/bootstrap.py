@@ -19,6 +19,7 @@ from .settings import Settings, SettingsError
 from .store.migrate import is_migrated
 from .store.migrate import migrate as migrate_database
 from .store.refusals import RefusalStore
+from .store.signing import signing_key
 from .telemetry import watch_process
 from .web.app import serve
 from .web.auth import Authenticator
@@ -66,9 +67,10 @@ def run_worker(settings: Settings) -> int:
     """Run a worker until it is told to stop, and say how it ended: 0 in good order.
 
     Raises:
-        SettingsError: the port is taken.
+        SettingsError: the port is taken, or the signing key cannot be read.
     """
     watch_process()
+    signing_key(settings)
     if not are_free([settings.worker_port]):
         raise SettingsError(
             f"ASSESSMENTSTORE_WORKER_PORT={settings.worker_port}: the port is taken; a second worker on one machine"
@@ -120,12 +122,13 @@ def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> 
         owned = sorted(partition for partition, lane in app.lanes.current.items() if lane.flowing)
         return {"owned": owned} if app.lanes.ready else {"owned": owned, "status": "unhealthy"}
 
+    checks = standard_checks(app.pools.read, app.shared_cache, kafka, settings.commands_topic)
     worker_web.on_cleanup.append(close)
     add_worker_routes(
         worker_web,
         source=app.states,
         authenticator=Authenticator.of(settings),
-        health=Health(standard_checks(app.pools.read, app.shared_cache, kafka) | {"partitions": partitions}),
+        health=Health(checks | {"partitions": partitions}),
         metrics=Metrics(app.pools),
         door=Door(
             Proxies(settings.trusted_proxies), Limits(app.redis, settings), Refusals(RefusalStore(app.pools.write))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import PARTS
+from .commands import PARTS, dead_letters
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -254,6 +254,9 @@ def token(
 
 
 app.add_typer(services, name="services", help="Start, stop and find Kafka, Postgres and Redis.")
+app.add_typer(
+    dead_letters.commands, name="dead-letters", help="Look at records that were no commands, and see to them."
+)
 for part in PARTS:
     app.add_typer(part)
 

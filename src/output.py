@@ -44,7 +44,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], table: Callable[[], Renderable
 
 def print_json(answer: Mapping[str, Any]) -> None:
     """Print a line of JSON."""
-    typer.echo(orjson.dumps(answer))
+    typer.echo(orjson.dumps(answer, option=orjson.OPT_UTC_Z))
 
 
 def _print_table(answer: Mapping[str, Any]) -> None:

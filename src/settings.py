@@ -146,6 +146,12 @@ class Settings(BaseSettings):
     """Seconds that the HTTP API waits for a command to be applied."""
     database_pool_size: Annotated[int, Field(ge=2, le=200)] = 16
     """The most Postgres connections a pool holds; worker and web have a pool each for writes and reads."""
+    audit_signing_key: SecretStr | None = None
+    """Ed25519 key that signs checkpoints of the audit trail: PEM, base64, or a file with either; without, none is."""
+    audit_public_keys: str = ""
+    """The public keys that checkpoints are checked with, beside the one of the signing key, with commas between."""
+    audit_checkpoint_interval: Annotated[float, Field(gt=0, le=86_400)] = 10.0
+    """Seconds between two checkpoints of a partition that has new rows."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -211,6 +217,10 @@ class Settings(BaseSettings):
     @property
     def deletions_topic(self) -> str:
         return f"{self.topic_prefix}assessment.deletions"
+
+    @property
+    def checkpoints_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.audit-checkpoints"
 
 
 def without_password(url: str) -> str:

@@ -42,6 +42,9 @@ ERRORS = Counter("assessmentstore_errors_total", "Errors by type", ["error_type"
 COMMANDS = Counter("assessmentstore_commands", "Commands judged, by type and outcome", ["type", "outcome"])
 DUPLICATES = Counter("assessmentstore_duplicate_commands", "Commands whose id was seen before")
 DEAD_LETTERS = Counter("assessmentstore_dead_letters", "Records that were not commands")
+OPEN_DEAD_LETTERS = Gauge(
+    "assessmentstore_open_dead_letters", "Dead letters that are neither redriven nor dropped, as Postgres has it"
+)
 BATCH_SIZE = Histogram(
     "assessmentstore_batch_size",
     "Commands committed in one transaction",

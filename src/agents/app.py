@@ -20,12 +20,15 @@ from ..models.positions import Positions
 from ..settings import Settings
 from ..store.batch import BatchStore
 from ..store.cache import SharedCache
+from ..store.checkpoints import CheckpointStore
 from ..store.postgres import Pools, open_pools
 from ..store.reads import StateReader, StateSource
 from ..store.redis import open_redis
 from ..store.routing import ReadRouter
+from ..store.signing import signing_key
 from ..store.table import StateTable
 from .batches import BatchConsumer, BatchTransport
+from .checkpoints import Checkpoints
 from .commands import PartitionProcessor
 from .crash_points import CrashPoints
 from .evictions import evicting
@@ -138,7 +141,7 @@ class CommandsApp(faust.App):
         tables = Tables(self.settings)
         self._resources.callback(tables.close)
         await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))
-        self.lanes = Lanes(self._processors(tables), self._end_on_bug)
+        self.lanes = Lanes(self._processors(tables), self._end_on_bug, batch_size=self.settings.batch_size)
         # A worker reads little that it does not own: replicas are for the API.
         router = ReadRouter(self.pools.read, self.settings.commands_topic)
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache))
@@ -160,7 +163,10 @@ class CommandsApp(faust.App):
         await self._resources.aclose()
 
     def _processors(self, tables: Tables) -> Callable[[int], PartitionProcessor]:
-        store = BatchStore(self.pools.write)
+        store, checkpoints = BatchStore(self.pools.write), CheckpointStore(self.pools.write)
+        key = signing_key(self.settings)
+        if key is None:
+            log.warning("the audit trail is chained, but no checkpoint is made: set ASSESSMENTSTORE_AUDIT_SIGNING_KEY")
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.crash_points = CrashPoints.from_environment()
 
@@ -172,6 +178,13 @@ class CommandsApp(faust.App):
                 store=store,
                 cache=self.shared_cache,
                 table=tables.open(partition),
+                checkpoints=Checkpoints(
+                    checkpoints,
+                    partition,
+                    key=key,
+                    interval=self.settings.audit_checkpoint_interval,
+                    crash_points=self.crash_points,
+                ),
                 crash_points=self.crash_points,
             )
 

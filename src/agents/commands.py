@@ -30,6 +30,7 @@ from ..store.postgres import StaleViewError, UnstorableError
 from ..store.replies import reply_message
 from ..store.table import StateTable
 from ..telemetry import BATCH_SIZE, BATCH_STEP_TIME, RESUMED, VERSION_CONFLICTS
+from .checkpoints import Checkpoints
 from .crash_points import CrashPoint, CrashPoints
 from .fold import Decoded, Folded, Record, dead_letter, decode, fold
 from .observe import observe_batch
@@ -60,6 +61,7 @@ class PartitionProcessor:
         store: BatchStore,
         cache: SharedCache,
         table: StateTable,
+        checkpoints: Checkpoints,
         crash_points: CrashPoints,
     ) -> None:
         self._settings = settings
@@ -68,6 +70,7 @@ class PartitionProcessor:
         self._store = store
         self._cache = cache
         self._table = table
+        self._checkpoints = checkpoints
         self._crash_points = crash_points
         self._publisher: Publisher | None = None
         self._claim: PartitionClaim | None = None
@@ -125,9 +128,10 @@ class PartitionProcessor:
         self._crash_points.reach(CrashPoint.DECODED)
         if batch:
             await self._apply(batch, records)
+            await self._checkpoints.make_due(self._claimed, self._publishing)
 
     async def maintain(self) -> None:
-        """In a quiet moment: let Redis catch up, and keep the emitted watermark where it does not expire.
+        """In a quiet moment let Redis catch up, keep the emitted watermark where it does not expire; make a checkpoint.
 
         Raises:
             UnavailableError: Postgres is away.
@@ -137,6 +141,7 @@ class PartitionProcessor:
         if self._claimed.emitted_offset < self._claimed.next_offset and self._published:
             self._claim = replace(self._claimed, emitted_offset=self._claimed.next_offset)
             await self._store.record_emitted(self._claim)
+        await self._checkpoints.make_due(self._claimed, self._publishing)
 
     async def _apply(self, batch: Sequence[Decoded], records: Sequence[Record]) -> None:
         """Steps 2 to 6; where Postgres refuses a value, each half on its own, down to the record that is at fault."""
@@ -170,7 +175,8 @@ class PartitionProcessor:
                         self._crash_points.reach(CrashPoint.FENCED)
                         folded = await self._decide(transaction, batch, fresh=attempt > 1)
                         self._crash_points.reach(CrashPoint.FOLDED)
-                        await transaction.write(folded.changes)
+                        heads = {} if attempt > 1 else self._table.heads(folded.changes.before)
+                        folded.heads = await transaction.write(folded.changes, heads)
                         self._crash_points.reach(CrashPoint.WRITTEN)
             except StaleViewError as error:
                 VERSION_CONFLICTS.inc()
@@ -208,7 +214,7 @@ class PartitionProcessor:
         with self._step("refresh"):
             after = folded.changes.after
             values = {key: state.to_json() for key, state in after.items()}
-            self._table.apply(values, position=end, records=after)
+            self._table.apply(values, position=end, records=after, heads=folded.heads)
             self._crash_points.reach(CrashPoint.TABLE_WRITTEN)
             messages = [reply_message(header, outcome) for header, outcome in folded.replies]
             if after:
@@ -238,8 +244,8 @@ class PartitionProcessor:
 
     async def _resume(self) -> None:
         """Publish what was committed but not published, before anything new."""
-        claim = self._claimed
-        watermark = await self._publishing.watermark() or 0
+        claim, published = self._claimed, await self._publishing.watermarks()
+        watermark = published.emitted or 0
         if watermark > claim.next_offset:
             raise UnavailableError(
                 f"Postgres has applied the commands of partition {self._partition} below {claim.next_offset}, and what"
@@ -252,6 +258,7 @@ class PartitionProcessor:
             RESUMED.inc(end - position)
             position = end
         self._published = True
+        await self._checkpoints.resume(self._publishing, published.checkpoints)
 
     async def _catch_up_table(self) -> None:
         """Bring the table to the claimed position, or start it empty."""

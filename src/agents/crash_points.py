@@ -28,6 +28,7 @@ class CrashPoint(StrEnum):
     SENT = "sent"
     PUBLISHED = "published"
     ACKNOWLEDGED = "acknowledged"
+    CHECKPOINTED = "checkpointed"
 
 
 class CrashPoints:

@@ -74,6 +74,8 @@ class Folded:
     """What those who wait are told: the state as JSON, the refusal, or nothing for a duplicate."""
     refused_ids: set[str] = field(default_factory=set)
     """The assessments that a refusal was decided on."""
+    heads: Mapping[str, bytes] = field(default_factory=dict)
+    """The hash of the last audit row of each changed assessment, once it is written."""
     duplicates: int = 0
     borrowed: list[CommandHeader] = field(default_factory=list)
     """Duplicates that say something else than the first command with their id."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,8 +25,12 @@ from .fold import Record
 
 log = structlog.get_logger(__name__)
 
-# Fetched batches that wait for the one under way: enough that a lane never waits for the consumer, and no more.
-_MOST_WAITING = 2
+# Fetches that wait for the batch under way, and become the next one: each has a megabyte at most.
+_MOST_WAITING = 4
+
+# Batches of a lane begin no closer together. What a batch costs is mostly the same for one command as for ten: where
+# commands keep coming, those of this time share it; one that comes alone does not wait.
+_SHORTEST_INTERVAL_SECONDS = 0.01
 
 # A batch takes well under a second; a lane that has not ended by then is stuck on a service and is cut off.
 _CLOSE_SECONDS = 5.0
@@ -89,13 +95,27 @@ class RecordBatch:
     records: Sequence[Record]
     acknowledge: Callable[[], Any] = lambda: None
 
+    @property
+    def end(self) -> int:
+        """The offset after the last record."""
+        return self.records[-1].offset + 1
+
+    def followed_by(self, other: RecordBatch) -> RecordBatch:
+        """Both as one; where records between them were skipped, the other alone, which tells it by its start."""
+        if other.start > self.end:
+            return other
+        return RecordBatch(self.flow, self.start, [*self.records, *other.records], other.acknowledge)
+
 
 class Lane:
     """One partition in one generation."""
 
-    def __init__(self, partition: int, generation: int, processor: Processor, membership: Membership) -> None:
+    def __init__(
+        self, partition: int, generation: int, processor: Processor, membership: Membership, *, batch_size: int
+    ) -> None:
         self.partition = partition
         self.generation = generation
+        self._batch_size = batch_size
         self.flow = 0
         """Another one after every seek: what was fetched before it is void."""
         self.fetch_position = 0
@@ -105,7 +125,9 @@ class Lane:
         self.flowing = False
         self._processor = processor
         self._membership = membership
-        self._waiting: asyncio.Queue[RecordBatch] = asyncio.Queue()
+        self._waiting: deque[RecordBatch] = deque()
+        self._called = asyncio.Event()
+        """Something waits, or the lane is ending."""
         self._ending = asyncio.Event()
         self._applying = False
         self._task: asyncio.Task[None] | None = None
@@ -113,7 +135,7 @@ class Lane:
     @property
     def wants_records(self) -> bool:
         """Whether the consumer should fetch for it."""
-        return self.flowing and self._waiting.qsize() < _MOST_WAITING
+        return self.flowing and len(self._waiting) < _MOST_WAITING
 
     def start(self, on_bug: Callable[[BaseException], Awaitable[None]]) -> None:
         """Begin; an error that nobody foresaw goes to `on_bug`."""
@@ -122,12 +144,14 @@ class Lane:
     def put(self, batch: RecordBatch) -> None:
         """Take a fetched batch; one of an earlier flow is void, since the seek after it fetches it again."""
         if self.flowing and batch.flow == self.flow:
-            self._waiting.put_nowait(batch)
+            self._waiting.append(batch)
+            self._called.set()
 
     async def close(self) -> None:
         """Finish the batch under way and end; after a few seconds, end anyhow: whoever takes over resumes."""
         self.flowing = False
         self._ending.set()
+        self._called.set()
         if self._task is None:
             return
         if not self._applying:
@@ -201,14 +225,15 @@ class Lane:
         """Void what was fetched, and fetch from the applied position on."""
         self.flowing = False
         self.flow = next(_flows)
-        self._waiting = asyncio.Queue()
+        self._waiting.clear()
         self.fetch_position = self.applied_position = self._processor.next_offset
         await self._membership.seek_to(self.partition, self.fetch_position)
         self.flowing = not self._ending.is_set()
 
     async def _apply_batches(self) -> None:
+        clock = asyncio.get_running_loop().time
         while not self._ending.is_set():
-            batch = await self._next_batch()
+            batch, begun = await self._next_batch(), clock()
             if batch is None:
                 await self._processor.maintain()
             elif batch.start > self._processor.next_offset:
@@ -223,18 +248,20 @@ class Lane:
                     self._applying = False
                 self.applied_position = self._processor.next_offset
                 batch.acknowledge()
+                await asyncio.sleep(begun + _SHORTEST_INTERVAL_SECONDS - clock())
 
     async def _next_batch(self) -> RecordBatch | None:
-        """The next batch, or nothing where none comes for a moment or the lane is ending."""
-        getting = asyncio.ensure_future(self._waiting.get())
-        ending = asyncio.ensure_future(self._ending.wait())
-        try:
-            await asyncio.wait({getting, ending}, timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ending.cancel()
-            if not getting.done():
-                getting.cancel()
-        return getting.result() if getting.done() and not getting.cancelled() else None
+        """What waits, up to the size of a batch; nothing where nothing comes for a moment or the lane is ending."""
+        if not self._waiting:
+            self._called.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._called.wait(), _IDLE_SECONDS)
+        if not self._waiting or self._ending.is_set():
+            return None
+        batch = self._waiting.popleft()
+        while self._waiting and len(batch.records) + len(self._waiting[0].records) <= self._batch_size:
+            batch = batch.followed_by(self._waiting.popleft())
+        return batch
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -255,8 +282,13 @@ class Lanes:
     """The lanes of this worker."""
 
     def __init__(
-        self, new_processor: Callable[[int], Processor], on_bug: Callable[[BaseException], Awaitable[None]]
+        self,
+        new_processor: Callable[[int], Processor],
+        on_bug: Callable[[BaseException], Awaitable[None]],
+        *,
+        batch_size: int,
     ) -> None:
+        self._batch_size = batch_size
         self._new_processor = new_processor
         self._on_bug = on_bug
         self._lanes: dict[int, Lane] = {}
@@ -281,7 +313,7 @@ class Lanes:
     def open(self, partitions: Collection[int], generation: int, membership: Membership) -> None:
         """Begin a lane for each partition."""
         for partition in partitions:
-            lane = Lane(partition, generation, self._new_processor(partition), membership)
+            lane = Lane(partition, generation, self._new_processor(partition), membership, batch_size=self._batch_size)
             self._lanes[partition] = lane
             lane.start(self._on_bug)
         self.settled = True

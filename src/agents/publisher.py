@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from ..models.checkpoints import Checkpoint
 from ..models.envelope import event_headers, rejection_headers
 from ..models.errors import RejectedCommand, UnavailableError
 from ..settings import Settings
@@ -56,6 +58,15 @@ def kafka_errors() -> Iterator[None]:
         raise UnavailableError(f"Kafka does not answer: {error!r}") from error
 
 
+class Watermarks(NamedTuple):
+    """How far everything is published; nothing where Kafka does not know, or has let it expire."""
+
+    emitted: int | None
+    """Below it every offset's events are."""
+    checkpoints: int | None
+    """Below it every checkpoint is, by its sequence."""
+
+
 class Publisher:
     """The transactional producer of one command partition."""
 
@@ -63,6 +74,7 @@ class Publisher:
         self._settings = settings
         self._partition = partition
         self._commands = TopicPartition(settings.commands_topic, partition)
+        self._checkpoints = TopicPartition(settings.checkpoints_topic, partition)
         self._crash_points = crash_points
         self._producer = AIOKafkaProducer(
             bootstrap_servers=settings.kafka_bootstrap,
@@ -84,27 +96,25 @@ class Publisher:
         with kafka_errors():
             await asyncio.wait_for(self._producer.start(), _TIMEOUT_SECONDS)
 
-    async def watermark(self) -> int | None:
-        """The emitted watermark: below it every offset's events are published; to be asked after `start` only.
+    async def watermarks(self) -> Watermarks:
+        """How far everything is published; to be asked after `start` only.
 
         Raises:
             UnavailableError: Kafka is away.
         """
         admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_bootstrap)
+        wanted = [self._commands, self._checkpoints]
         with kafka_errors():
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 try:
                     await admin.start()
-                    found = await admin.list_consumer_group_offsets(
-                        self._settings.emitted_group, partitions=[self._commands]
-                    )
+                    found = await admin.list_consumer_group_offsets(self._settings.emitted_group, partitions=wanted)
                 finally:
                     await admin.close()
-        # A coordinator that is still loading leaves the partition out: that is not the same as no watermark.
-        if self._commands not in found:
+        # A coordinator that is still loading leaves partitions out: that is not the same as no watermark.
+        if found.keys() != set(wanted):
             raise UnavailableError(f"Kafka does not tell the emitted watermark of partition {self._partition} yet")
-        offset = found[self._commands].offset
-        return None if offset < 0 else offset
+        return Watermarks(*(found[each].offset if found[each].offset >= 0 else None for each in wanted))
 
     async def publish(self, outbox: Outbox, position: int) -> None:
         """Publish in one transaction, and move the emitted watermark to `position` with it.
@@ -113,11 +123,28 @@ class Publisher:
             FencedError: another worker publishes for this partition now; nothing became visible.
             UnavailableError: Kafka is away; whether it became visible is told by the watermark of the next producer.
         """
+        async with self._transaction(self._commands, position):
+            await self._send_all(outbox)
+
+    async def publish_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Publish checkpoints that follow each other in a transaction of their own, with a watermark of its own.
+
+        Raises:
+            FencedError: another worker publishes for this partition now; nothing became visible.
+            UnavailableError: Kafka is away; whether it became visible is told by the watermark of the next producer.
+        """
+        async with self._transaction(self._checkpoints, checkpoints[-1].sequence + 1):
+            records = map(_checkpoint, checkpoints)
+            await asyncio.gather(*await self._send(self._settings.checkpoints_topic, self._partition, records))
+
+    @asynccontextmanager
+    async def _transaction(self, of: TopicPartition, watermark: int) -> AsyncIterator[None]:
+        """What is sent becomes visible with a watermark, or not at all."""
         with kafka_errors():
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._producer.begin_transaction()
-                await self._send_all(outbox)
-                offsets = {self._commands: OffsetAndMetadata(position, "")}
+                yield
+                offsets = {of: OffsetAndMetadata(watermark, "")}
                 await self._producer.send_offsets_to_transaction(offsets, self._settings.emitted_group)
                 self._crash_points.reach(CrashPoint.SENT)
                 await self._producer.commit_transaction()
@@ -173,6 +200,11 @@ class Publisher:
         if nulls := [str(place) for place, (_, value) in enumerate(letter.headers) if value is None]:
             told["null-headers"] = ",".join(nulls)
         return letter.key, letter.value, headers + [(name, str(value).encode()) for name, value in told.items()]
+
+
+def _checkpoint(checkpoint: Checkpoint) -> KafkaRecord:
+    key = f"{checkpoint.partition}:{checkpoint.sequence}".encode()
+    return key, checkpoint.to_json(), [("content-type", b"application/json")]
 
 
 def _rejection(refused: Refused) -> KafkaRecord:

@@ -39,7 +39,9 @@ def specifications(settings: Settings) -> list[TopicSpecification]:
         TopicSpecification(settings.events_topic, partitions, large | _FOR_EVER),
         TopicSpecification(settings.rejections_topic, partitions, large | _FOR_EVER),
         TopicSpecification(settings.dead_letters_topic, 1, large | _FOR_EVER),
-        TopicSpecification(settings.deletions_topic, partitions, _FOR_EVER),
+        TopicSpecification(settings.deletions_topic, partitions, large | _FOR_EVER),
+        # Each has a key of its own, so that all stay, and one that is published again replaces itself.
+        TopicSpecification(settings.checkpoints_topic, partitions, {"cleanup.policy": "compact"}),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from typing import TypedDict, Unpack
 
 from ..models.assessment import AssessmentRecord
@@ -12,7 +13,7 @@ from ..models.base import JsonObject
 from ..models.errors import ErrorCode
 from ..models.machine import evolve
 from .errors import UNREACHABLE, ClientError
-from .models import CreatedAssessment, History, HistoryEntry, Outcome, Status
+from .models import CreatedAssessment, Diff, History, HistoryEntry, Outcome, Status
 from .queries import query_items
 from .streams import EventStream, Reset
 from .transport import Transport, assessment_path, parse
@@ -56,13 +57,26 @@ class AssessmentCalls:
         answer = await self._transport.write("/assessments", request, key=idempotency_key, headers=headers)
         return parse(CreatedAssessment, answer)
 
-    async def get(self, assessment_id: str, *, min_version: int | None = None) -> AssessmentRecord:
-        """Return the whole state of an assessment, of this version at least.
+    async def get(
+        self,
+        assessment_id: str,
+        *,
+        min_version: int | None = None,
+        at_version: int | None = None,
+        at: datetime | str | None = None,
+    ) -> AssessmentRecord:
+        """Return the whole state of an assessment, as it is or as it was.
+
+        Args:
+            assessment_id: which one.
+            min_version: the present state, of this version at least.
+            at_version: what it was at this version.
+            at: what it was at this time.
 
         Raises:
-            ClientError: there is no such assessment, it is not visible, or the API does not answer.
+            ClientError: there is or was no such assessment, it is not visible, or the API does not answer.
         """
-        query = query_items({"min_version": min_version})
+        query = query_items({"min_version": min_version, "at_version": at_version, "at": at})
         return parse(AssessmentRecord, await self._transport.read(assessment_path(assessment_id), query))
 
     async def get_unless(self, assessment_id: str, *, version: int) -> AssessmentRecord | None:
@@ -94,6 +108,15 @@ class AssessmentCalls:
         """
         query = query_items({"after_version": after_version or None, "limit": limit})
         return parse(History, await self._transport.read(f"{assessment_path(assessment_id)}/history", query)).history
+
+    async def diff(self, assessment_id: str, from_version: int, to_version: int | None = None) -> Diff:
+        """Return what changed from one version to another, or to the present one.
+
+        Raises:
+            ClientError: as for `get`.
+        """
+        query = query_items({"from": from_version, "to": to_version})
+        return parse(Diff, await self._transport.read(f"{assessment_path(assessment_id)}/diff", query))
 
     async def wait(self, assessment_id: str, *, within: float) -> Outcome:
         """Return the outcome once it is completed, failed or cancelled, however often the server restarts meanwhile.

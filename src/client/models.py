@@ -6,6 +6,7 @@ They keep members that they do not know, so that an older client shows all that 
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Any
 
 from pydantic import Field
 
@@ -46,6 +47,24 @@ class Outcome(OpenWireModel):
     error: str | None = None
     duration: int | None = None
     """Milliseconds from start to end."""
+
+
+class Change(OpenWireModel):
+    """A member in which two versions differ; `model_fields_set` tells which sides have it."""
+
+    field: str
+    """A JSON Pointer into the state as the API answers it."""
+    before: Any = Field(None, alias="from")
+    after: Any = Field(None, alias="to")
+
+
+class Diff(OpenWireModel):
+    """What changed between two versions."""
+
+    assessment_id: str
+    from_version: int = Field(alias="from")
+    to_version: int = Field(alias="to")
+    changes: tuple[Change, ...]
 
 
 class Assessments(OpenWireModel):

@@ -147,6 +147,7 @@ class Client:
     get_unless = _Call(AsyncClient.get_unless)
     status = _Call(AsyncClient.status)
     history = _Call(AsyncClient.history)
+    diff = _Call(AsyncClient.diff)
     wait = _Call(AsyncClient.wait)
     changes = _Iteration(AsyncClient.changes)
     start = _Call(AsyncClient.start)

@@ -60,15 +60,51 @@ def create(  # noqa: PLR0913, PLR0917 - the options of a command line, each by i
 
 
 @commands.command()
-def get(assessment_id: Id, url: Url = None, token: Token = None, json: Json = False) -> None:
-    """Print the state of an assessment.
+def get(
+    assessment_id: Id,
+    at_version: Annotated[int | None, typer.Option(min=1, help="As it was at this version.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="As it was then, like 2026-01-31T12:00:00Z.", show_default=False)
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Print the state of an assessment, as it is or as it was.
 
     \b
     Example:
-      assessmentstore get 7f1c0b6e --json
+      assessmentstore get 7f1c0b6e --at-version 2
     """
-    record = call(url, token, lambda client: client.get(assessment_id))
+    record = call(url, token, lambda client: client.get(assessment_id, at_version=at_version, at=at))
     print_answer(wire(record), json)
+
+
+@commands.command()
+def diff(
+    assessment_id: Id,
+    from_version: Annotated[int, typer.Argument(metavar="FROM", min=1, help="A version.", show_default=False)],
+    to_version: Annotated[
+        int | None, typer.Argument(metavar="[TO]", min=1, help="Another one; else the present one.", show_default=False)
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Print what changed between two versions of an assessment.
+
+    \b
+    Example:
+      assessmentstore diff 7f1c0b6e 2 5
+    """
+    found = call(url, token, lambda client: client.diff(assessment_id, from_version, to_version))
+
+    def table() -> RenderableType:
+        from .views import diff_table
+
+        return diff_table(found)
+
+    print_rows(map(wire, found.changes), table, json)
 
 
 @commands.command()

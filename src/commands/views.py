@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
+from rich.json import JSON
 from rich.table import Table
 from rich.text import Text
 
-from ..client import Assessments, FoundAssessment, FoundAssessments, HistoryEntry, Statistics
+from ..client import Assessments, Diff, FoundAssessment, FoundAssessments, HistoryEntry, Statistics
 from ..models.assessment import AssessmentRecord, AssessmentState
 from ..models.base import JsonObject
 from ..models.metrics import AssessmentMetrics
+from ..store.dead_letters import StoredLetter
 
 _STYLES = {
     AssessmentState.PENDING: "yellow",
@@ -76,6 +78,36 @@ def history_table(entries: Iterable[HistoryEntry]) -> RenderableType:
             Text(_details(entry.details)),
         )
     return table
+
+
+def diff_table(diff: Diff) -> RenderableType:
+    """What changed between two versions."""
+    table = _table("field", f"version {diff.from_version}", f"version {diff.to_version}")
+    for change in diff.changes:
+        sides = (("before", change.before), ("after", change.after))
+        cells = [
+            _value(value) if side in change.model_fields_set else Text("(none)", style="dim") for side, value in sides
+        ]
+        table.add_row(Text(change.field), *cells)
+    return table
+
+
+def dead_letters_table(letters: Sequence[StoredLetter], *, more: bool) -> RenderableType:
+    """A page of dead letters, and where the next one begins."""
+    table = _table("letter", "id", "at", "key", "bytes", "state", "reason")
+    for stored in letters:
+        letter = stored.letter
+        table.add_row(
+            letter.place,
+            str(stored.id),
+            _time(stored.created_at),
+            Text("" if letter.key is None else letter.key.decode("utf-8", "backslashreplace")[:40]),
+            "" if stored.size is None else str(stored.size),
+            str(stored.state),
+            Text(stored.reason),
+        )
+    caption = f"{len(letters)} dead letters" + (f", more with --after {letters[-1].id}" if more else "")
+    return Group(table, Text(caption, style="dim"))
 
 
 def statistics_tables(statistics: Statistics) -> RenderableType:
@@ -160,6 +192,10 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 def _state(state: AssessmentState | None) -> Text:
     return Text("") if state is None else Text(str(state), style=_STYLES[state])
+
+
+def _value(value: object) -> RenderableType:
+    return Text(value) if isinstance(value, str) else JSON.from_data(value)
 
 
 def _time(value: datetime | None) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ..settings import ENV_PREFIX, Settings, SettingsError
+from ..store.signing import SigningKey
 from ..web.auth import Role, mint_token
 
 _LIFETIME = timedelta(days=1)
@@ -36,6 +37,14 @@ def write_access(settings: Settings, made_up_secret: str | None) -> Path:
         out.write(f"{ENV_PREFIX}HTTP_PORT={settings.http_port}\n")
         if made_up_secret is not None:
             out.write(f"{ENV_PREFIX}JWT_SECRET={made_up_secret}\n")
+    return file
+
+
+def audit_key(settings: Settings) -> Path:
+    """Return the file of the key that signs checkpoints of a `dev`, made up when it is first needed."""
+    file = settings.data_dir.resolve() / "audit.key"
+    if not file.exists():
+        SigningKey.generate().write(file)
     return file
 
 

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from ..services import Services, down, found, up
 from ..services.processes import are_free
 from ..settings import ENV_PREFIX, Settings, SettingsError
-from .access import local_url, write_access
+from .access import audit_key, local_url, write_access
 from .board import Board
 from .children import Child, start
 from .traffic import run_traffic
@@ -119,6 +119,8 @@ class _Dev:
         environment = services.environment() | {f"{ENV_PREFIX}LOG_FORMAT": "json"}
         if settings.jwt_secret:
             environment[f"{ENV_PREFIX}JWT_SECRET"] = settings.jwt_secret.get_secret_value()
+        if settings.audit_signing_key is None:
+            environment[f"{ENV_PREFIX}AUDIT_SIGNING_KEY"] = str(audit_key(settings))
         stack.push_async_callback(self._stop_children)
         for name in ("worker", "web"):
             self._children.append(await start(name, environment, self._logs / f"{name}.log"))

@@ -26,6 +26,9 @@ from pydantic_core import core_schema
 MAX_ID_LENGTH = 255
 """Characters of an assessment id or a command id: what the `VARCHAR(255)` columns hold."""
 
+RESERVED_IDS = frozenset({"batch", "search", "stats", ".", ".."})
+"""What can be no assessment's id: in the paths of the API these mean something else, so that nobody could read it."""
+
 JsonObject = dict[str, Any]
 """A JSON object that the store keeps and returns without looking inside."""
 

@@ -18,3 +18,5 @@ class Deletion(WireModel):
     position: int
     """Every command below was applied when it was deleted; whoever has the id anew comes at this offset or after."""
     deleted_at: datetime
+    rows: tuple[tuple[int, str], ...] = ()
+    """Of each audit row the offset of its command, and its hash: proofs of other rows need them."""

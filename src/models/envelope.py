@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from .base import MAX_ID_LENGTH, JsonObject
+from .base import MAX_ID_LENGTH, RESERVED_IDS, JsonObject
 from .commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from .errors import NotACommandError, Rejection
 from .events import AssessmentEvent, EventType
@@ -67,16 +67,26 @@ def decode_command(key: bytes | None, value: bytes | None, headers: Headers) -> 
         return RefusedCommand(header=header, rejection=Rejection.from_validation(error))
     except ValueError as error:
         return RefusedCommand(header=header, rejection=Rejection.invalid(str(error)))
-    if header.type is CommandType.CREATE and getattr(parsed, "assessment_id", None) not in (None, header.assessment_id):
-        wrong = Rejection.invalid(f"assessmentId differs from the subject {header.assessment_id}")
-        return RefusedCommand(header=header, rejection=wrong)
+    if header.type is CommandType.CREATE:
+        wrong = _wrong_id(header.assessment_id, getattr(parsed, "assessment_id", None))
+        if wrong is not None:
+            return RefusedCommand(header=header, rejection=wrong)
     return Command(header=header, data=parsed, expected_version=expected)
+
+
+def _wrong_id(assessment_id: str, named: str | None) -> Rejection | None:
+    """Why no assessment can be created with this id, if it cannot."""
+    if assessment_id in RESERVED_IDS:
+        words = f"{assessment_id} is reserved, since it means something else in the paths of the API: take another id"
+        return Rejection.invalid(words, errors=[{"pointer": "/assessmentId", "message": words}])
+    if named not in (None, assessment_id):
+        return Rejection.invalid(f"assessmentId differs from the subject {assessment_id}")
+    return None
 
 
 def _open(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[JsonObject, Any]:
     """The attributes and the data of a record, in whichever mode it came."""
-    content_type = (headers.get("content-type") or b"").decode("utf-8", "replace").lower()
-    if not content_type.startswith("application/cloudevents") and any(name.startswith("ce_") for name in headers):
+    if is_binary(headers):
         return _binary_attributes(headers), {} if not value else _parse(value)
     if not value:
         raise NotACommandError("the record has no value")
@@ -87,6 +97,12 @@ def _open(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[Jso
         raise NotACommandError("data_base64 is not taken: send JSON as data")
     data = event.pop("data", None)
     return event, {} if data is None else data
+
+
+def is_binary(headers: Mapping[str, bytes | None]) -> bool:
+    """Whether the attributes of a record stand in its headers, whose names are in lower case."""
+    content_type = (headers.get("content-type") or b"").decode("utf-8", "replace").lower()
+    return not content_type.startswith("application/cloudevents") and any(name.startswith("ce_") for name in headers)
 
 
 def _binary_attributes(headers: Mapping[str, bytes | None]) -> JsonObject:

@@ -78,8 +78,22 @@ Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_in_utc)
 """RFC 3339; without an offset it is UTC, a date alone is its midnight."""
 
 QueryText = Annotated[str, AfterValidator(_no_null)]
-Priority = Annotated[int, Field(ge=1, le=10)]
-Percent = Annotated[int, Field(ge=0, le=100)]
+
+# Without it 1.0, " 1" and 1_0 would be numbers, too.
+_DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise ValueError("expected a whole number")
+    return value
+
+
+IN_DIGITS = BeforeValidator(_whole)
+"""Of a whole number: it is written in digits and nothing else."""
+
+Priority = Annotated[int, Field(ge=1, le=10), IN_DIGITS]
+Percent = Annotated[int, Field(ge=0, le=100), IN_DIGITS]
 
 
 class Query(BaseModel):
@@ -128,9 +142,9 @@ class AssessmentFilters(Query):
 class Page(Query):
     """A part of a long answer."""
 
-    limit: Annotated[int, Field(ge=1, le=MOST_PER_PAGE)] = DEFAULT_PER_PAGE
+    limit: Annotated[int, Field(ge=1, le=MOST_PER_PAGE), IN_DIGITS] = DEFAULT_PER_PAGE
     """The most assessments on a page; a page of very large ones may have fewer, and a `nextCursor`."""
-    offset: Annotated[int, Field(ge=0, le=MOST_SKIPPED)] = 0
+    offset: Annotated[int, Field(ge=0, le=MOST_SKIPPED), IN_DIGITS] = 0
     """How many are passed over; to go on through all, follow `nextCursor` instead."""
     cursor: Annotated[QueryText, StringConstraints(min_length=1, max_length=2000)] | None = None
     """The `nextCursor` of the page before, with the same filters and order."""
@@ -164,7 +178,7 @@ class StatsQuery(AssessmentFilters):
 class HistoryQuery(Query):
     """`GET /assessments/{id}/history`."""
 
-    after_version: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    after_version: Annotated[int, Field(ge=0, lt=2**31), IN_DIGITS] = 0
     """Leave out what led to this version or an earlier one."""
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    limit: Annotated[int, Field(ge=1, le=10_000), IN_DIGITS] = 10_000
     """The most entries."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..models.assessment import AssessmentRecord
+from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
 from ..models.events import EventType
 from ..models.machine import evolve
@@ -38,6 +39,11 @@ class Until:
         """Whether a deletion came before this."""
         before = self.instant is None or deletion.deleted_at <= self.instant
         return before and deletion.position <= self.offsets.get(deletion.partition, deletion.position)
+
+    def admits_checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Whether all rows of a checkpoint, and the checkpoint itself, came before this."""
+        before = self.instant is None or datetime.fromisoformat(checkpoint.created_at) <= self.instant
+        return before and checkpoint.end_offset <= self.offsets.get(checkpoint.partition, checkpoint.end_offset)
 
 
 class Deleted:
@@ -82,13 +88,18 @@ def fold_items(items: Iterable[LogItem], states: Mapping[str, AssessmentRecord])
         RecoveryError: an event does not follow on what is there.
     """
     now, changes = dict(states), BatchChanges()
+    refused: dict[str, Refused] = {}
     for item in items:
+        if isinstance(item, DeadLetter):
+            changes.dead_letters.append(item)
+            continue
+        # Of an id that was used again, once cleanup had forgotten that it was refused, the last outcome counts.
+        refused.pop(item.header.id, None)
         if isinstance(item, LoggedEvent):
             _accept(item, now, changes)
-        elif isinstance(item, Refused):
-            changes.refused.append(item)
-        elif isinstance(item, DeadLetter):
-            changes.dead_letters.append(item)
+        else:
+            refused[item.header.id] = item
+    changes.refused.extend(refused.values())
     return changes
 
 

@@ -11,12 +11,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from ..agents.crash_points import CrashPoints
 from ..agents.publisher import MAX_RECORD_BYTES, Publisher, kafka_errors
+from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
 from ..models.errors import UnavailableError
 from ..settings import Settings
 from .errors import RecoveryError
 from .partitions import for_each
-from .records import LogItem, command_offset, read_event, read_letter, read_rejection
+from .records import LogItem, command_offset, read_checkpoint, read_event, read_letter, read_rejection
 
 # How long a fetch waits; a log that is read to its end is not waited for.
 _POLL_MILLISECONDS = 500
@@ -76,13 +77,14 @@ async def bounds(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> lis
     return [(first[place], end[place]) for place in places]
 
 
-async def watermarks(settings: Settings) -> dict[int, int]:
-    """The emitted watermark of each partition that has one.
+async def watermarks(settings: Settings, topic: str | None = None) -> dict[int, int]:
+    """The emitted watermark of each partition that has one, or that of another topic than the commands.
 
     Raises:
         UnavailableError: Kafka is away, or does not tell yet.
     """
-    wanted = [TopicPartition(settings.commands_topic, partition) for partition in range(settings.topic_partitions)]
+    of = topic or settings.commands_topic
+    wanted = [TopicPartition(of, partition) for partition in range(settings.topic_partitions)]
     async with open_admin(settings) as admin:
         found = await admin.list_consumer_group_offsets(settings.emitted_group, partitions=wanted)
     if found.keys() != set(wanted):
@@ -131,6 +133,20 @@ async def read_deletions(consumer: AIOKafkaConsumer, settings: Settings, partiti
     consumer.assign([place])
     await consumer.seek_to_beginning(place)
     return [Deletion.model_validate_json(record.value) async for record in records(consumer, place, lambda _: None)]
+
+
+async def read_checkpoints(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> list[Checkpoint]:
+    """The checkpoints of a partition that were published, in their order.
+
+    Raises:
+        RecoveryError: a record is none.
+    """
+    place = TopicPartition(settings.checkpoints_topic, partition)
+    consumer.assign([place])
+    await consumer.seek_to_beginning(place)
+    # One that was published again is there twice until the topic is compacted.
+    found = [read_checkpoint(record) async for record in records(consumer, place, lambda _: None)]
+    return sorted({checkpoint.sequence: checkpoint for checkpoint in found}.values(), key=lambda each: each.sequence)
 
 
 async def read_log(

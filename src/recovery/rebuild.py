@@ -4,6 +4,7 @@
     2. Deletions  what retention deleted is kept as deleted, and is passed over
     3. Batches    items become changes, committed with the position that they reach: killed, it goes on from there
     4. Position   at the end the position is the emitted watermark: all below it came to what the log tells
+    5. Proof      checkpoints that were signed over these rows are kept again
 
 Nothing is published, and nobody is woken.
 """
@@ -20,11 +21,13 @@ from aiokafka import AIOKafkaConsumer
 from ..models.assessment import AssessmentRecord
 from ..settings import Settings
 from ..store.batch import BatchStore, FencedError, PartitionClaim
+from ..store.changes import BatchChanges
+from ..store.checkpoints import CheckpointStore
 from ..store.postgres import StaleViewError, open_pools
 from ..store.recovery import RecoveryStore
 from .errors import RecoveryError
 from .fold import Deleted, Until, fold_items, is_rebirth, reborn, touched
-from .log import Passed, bounds, open_consumer, read_deletions, read_log, watermarks
+from .log import Passed, bounds, open_consumer, read_checkpoints, read_deletions, read_log, watermarks
 from .partitions import for_each
 from .progress import Progress
 from .records import LoggedEvent, LogItem
@@ -32,6 +35,9 @@ from .records import LoggedEvent, LogItem
 # Large enough that a commit and its round trips cost little beside the rows, small enough to be done within a second.
 _ITEMS = 2000
 _BYTES = 8 * 1024 * 1024
+
+# Two partitions may bring outcomes of one command id at the same moment: the second try sees what the other wrote.
+_ATTEMPTS = 5
 
 # States of the batches before, so that few are read back.
 _RECENT_STATES = 20_000
@@ -47,6 +53,8 @@ class Rebuilt:
     """Events, rejections and dead letters that were written."""
     lost: Sequence[str]
     """What has to be said of commands that can no longer be applied."""
+    unproved: Sequence[str]
+    """What has to be said of checkpoints that are not of these rows."""
 
 
 async def rebuild(settings: Settings, until: Until, progress: Progress) -> Rebuilt:
@@ -58,6 +66,7 @@ async def rebuild(settings: Settings, until: Until, progress: Progress) -> Rebui
     """
     async with open_pools(settings, application="assessmentstore replay") as pools:
         store, batches = RecoveryStore(pools.write, settings.commands_topic), BatchStore(pools.write)
+        checkpoints = CheckpointStore(pools.write)
         present = await store.positions()
         if not present and await store.has_assessments():
             raise RecoveryError(
@@ -70,14 +79,17 @@ async def rebuild(settings: Settings, until: Until, progress: Progress) -> Rebui
 
         async def one(partition: int) -> PartitionRebuild:
             async with open_consumer(settings) as consumer:
-                work = PartitionRebuild(settings, partition, batches=batches, store=store, consumer=consumer)
+                work = PartitionRebuild(
+                    settings, partition, batches=batches, checkpoints=checkpoints, store=store, consumer=consumer
+                )
                 await work.run(owner, until, emitted.get(partition), progress.passed)
                 return work
 
         done = await for_each(range(settings.topic_partitions), one)
         positions = {partition: work.position for partition, work in done.items()}
         lost = await _lost_commands(settings, positions) if until.is_end else []
-        return Rebuilt(positions, sum(work.written for work in done.values()), lost)
+        unproved = [work.unproved for work in done.values() if work.unproved]
+        return Rebuilt(positions, sum(work.written for work in done.values()), lost, unproved)
 
 
 class PartitionRebuild:
@@ -89,17 +101,23 @@ class PartitionRebuild:
         partition: int,
         *,
         batches: BatchStore,
+        checkpoints: CheckpointStore,
         store: RecoveryStore,
         consumer: AIOKafkaConsumer,
     ) -> None:
         self.partition = partition
         self.written = 0
+        self.unproved = ""
+        """What has to be said of a checkpoint that is not of these rows."""
         self._settings = settings
         self._batches = batches
+        self._checkpoints = checkpoints
         self._store = store
         self._consumer = consumer
         self._claim: PartitionClaim | None = None
         self._recent: dict[str, AssessmentRecord] = {}
+        self._heads: dict[str, bytes] = {}
+        """The hashes of the last audit rows of those."""
         self._log_end = 0
         """Above everything that was written out of the log."""
 
@@ -109,7 +127,7 @@ class PartitionRebuild:
         return self._claimed.next_offset
 
     async def run(self, owner: str, until: Until, emitted: int | None, passed: Passed) -> None:
-        """Steps 1 to 4.
+        """Steps 1 to 5.
 
         Raises:
             RecoveryError: the log contradicts what is there, or somebody else took the partition.
@@ -124,6 +142,7 @@ class PartitionRebuild:
             async for batch in self._read(until, Deleted(applied), passed):
                 await self._write(batch)
             await self._finish(emitted or 0)
+            await self._prove(until)
         except FencedError as error:
             raise RecoveryError(
                 f"{error}: a worker or another replay runs on this database; stop it, and run this again: it goes on"
@@ -151,24 +170,33 @@ class PartitionRebuild:
     async def _write(self, batch: Sequence[LogItem]) -> None:
         """Commit a batch with the position that it reaches."""
         end = batch[-1].offset + 1
-        try:
-            async with self._batches.transaction(self._claimed, next_offset=end) as transaction:
-                ids = touched(batch)
-                states = {key: self._recent[key] for key in ids if key in self._recent}
-                states |= await transaction.load(ids - states.keys())
-                gone = reborn(batch, states)
-                await transaction.forget(self._settings.commands_topic, gone)
-                changes = fold_items(batch, {key: state for key, state in states.items() if key not in gone})
-                await transaction.write(changes)
-        except StaleViewError as error:
-            raise RecoveryError(
-                f"the commands {batch[0].offset} to {end - 1} of partition {self.partition} do not fit what Postgres"
-                f" has ({error}): replay into an empty database, or into a side schema (--schema)"
-            ) from error
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                changes, heads = await self._commit(batch, end)
+                break
+            except StaleViewError as error:
+                if attempt == _ATTEMPTS:
+                    raise RecoveryError(
+                        f"the commands {batch[0].offset} to {end - 1} of partition {self.partition} do not fit what"
+                        f" Postgres has ({error}): replay into an empty database, or into a side schema (--schema)"
+                    ) from error
         self._claim = replace(self._claimed, next_offset=end)
         self._log_end = end
-        self._remember(changes.after)
+        self._remember(changes.after, heads)
         self.written += len(batch)
+
+    async def _commit(self, batch: Sequence[LogItem], end: int) -> tuple[BatchChanges, dict[str, bytes]]:
+        """Write a batch in one transaction; return its changes, and the hashes that its assessments end with."""
+        async with self._batches.transaction(self._claimed, next_offset=end) as transaction:
+            ids = touched(batch)
+            states = {key: self._recent[key] for key in ids if key in self._recent}
+            states |= await transaction.load(ids - states.keys())
+            gone = reborn(batch, states)
+            await transaction.forget(self._settings.commands_topic, gone)
+            changes = fold_items(batch, {key: state for key, state in states.items() if key not in gone})
+            await transaction.forget_outdated(changes)
+            heads = await transaction.write(changes, {key: self._heads[key] for key in ids & self._heads.keys()})
+        return changes, heads
 
     async def _finish(self, emitted: int) -> None:
         """Move the position past commands that came to nothing, and note what is published.
@@ -183,12 +211,26 @@ class PartitionRebuild:
         self._claim = replace(self._claimed, next_offset=end, emitted_offset=published)
         await self._batches.record_emitted(self._claimed)
 
-    def _remember(self, states: Mapping[str, AssessmentRecord]) -> None:
+    async def _prove(self, until: Until) -> None:
+        """Keep the checkpoints that speak of these rows, up to the first that does not."""
+        published = await read_checkpoints(self._consumer, self._settings, self.partition)
+        admitted = [checkpoint for checkpoint in published if until.admits_checkpoint(checkpoint)]
+        wrong = await self._checkpoints.restore(self._claimed, admitted)
+        if wrong is not None:
+            self.unproved = (
+                f"partition {self.partition}: checkpoint {wrong.sequence} on {self._settings.checkpoints_topic} does"
+                " not follow on the one before, or was signed over other rows: it and those after it are left out;"
+                " compare the topic with an export of the checkpoints before a worker is started"
+            )
+
+    def _remember(self, states: Mapping[str, AssessmentRecord], heads: Mapping[str, bytes]) -> None:
         for key, state in states.items():
             self._recent.pop(key, None)
             self._recent[key] = state
+        self._heads |= heads
         while len(self._recent) > _RECENT_STATES:
-            self._recent.pop(next(iter(self._recent)))
+            oldest = next(iter(self._recent))
+            del self._recent[oldest], self._heads[oldest]
 
     @property
     def _claimed(self) -> PartitionClaim:
@@ -206,7 +248,8 @@ async def _announce(settings: Settings, progress: Progress) -> None:
     async with open_consumer(settings) as consumer:
         topics = await consumer.topics()
         told = (settings.events_topic, settings.rejections_topic)
-        names = (*told, settings.dead_letters_topic, settings.deletions_topic, settings.commands_topic)
+        others = (settings.dead_letters_topic, settings.deletions_topic, settings.checkpoints_topic)
+        names = (*told, *others, settings.commands_topic)
         if missing := [name for name in names if name not in topics]:
             raise RecoveryError(
                 f"Kafka has no topic {', '.join(missing)}: there is nothing to replay from; where Kafka was lost and"

@@ -1,4 +1,4 @@
-"""Records of the events, rejections and dead-letter topics, read back as what a batch once wrote."""
+"""Records of the topics that are told on, read back as what was once written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import orjson
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
+from ..models.checkpoints import Checkpoint
 from ..models.commands import CommandHeader, CommandType
 from ..models.envelope import COMMAND_FINGERPRINT, COMMAND_OFFSET
 from ..models.errors import ErrorCode, Rejection
@@ -132,6 +133,18 @@ def read_letter(record: ConsumerRecord) -> tuple[int, DeadLetter]:
         at=datetime.fromisoformat(texts["time"]),
     )
     return int(texts["partition"]), letter
+
+
+def read_checkpoint(record: ConsumerRecord) -> Checkpoint:
+    """Read a checkpoint; who signed it is not looked at.
+
+    Raises:
+        RecoveryError: it is none.
+    """
+    try:
+        return Checkpoint.from_json(record.value or b"")
+    except ValueError as error:
+        raise _unreadable(record, str(error)) from error
 
 
 def _headers(record: ConsumerRecord) -> Mapping[str, str]:

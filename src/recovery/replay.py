@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..agents.topics import create_topics
@@ -37,8 +38,9 @@ async def replay_live(settings: Settings, progress: Progress) -> Answer:
         await forget_redis(settings)
     except UnavailableError as error:
         answer["redis"] = f"not emptied ({error}): run assessmentstore replay --caches before a worker is started"
-    if rebuilt.lost:
-        raise RecoveryError("Postgres is rebuilt, but not every command can follow:\n" + "\n".join(rebuilt.lost))
+    if rebuilt.lost or rebuilt.unproved:
+        words = "Postgres is rebuilt, but not every command can follow, or not every checkpoint fits:"
+        raise RecoveryError("\n".join([words, *rebuilt.lost, *rebuilt.unproved]))
     return answer
 
 
@@ -55,6 +57,8 @@ async def replay_beside(settings: Settings, schema: str, until: Until, progress:
     await create_schema(settings, schema, until)
     await migrate(there.database_url)
     rebuilt = await rebuild(there, until, progress)
+    if rebuilt.unproved:
+        raise RecoveryError("\n".join([f"The schema {schema} is built, but:", *rebuilt.unproved]))
     return {
         "written": rebuilt.items,
         "positions": _by_name(rebuilt.positions),
@@ -84,7 +88,7 @@ async def replay_to_kafka(settings: Settings, progress: Progress) -> Answer:
     await create_topics(settings)
     await refuse_beside_workers(settings)
     done = await reseed(settings, progress)
-    return {"published": done.published, "skipped": done.skipped, "deletions": done.deletions}
+    return asdict(done)
 
 
 def _by_name(positions: Mapping[int, int]) -> dict[str, int]:

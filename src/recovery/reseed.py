@@ -5,7 +5,8 @@
              records that say nothing, and what was filled is deleted; offsets go on growing from there
 3. Outbox    everything that was ever told is told again, in the transactions of a worker's publisher, each with
              the watermark that it reaches: killed, it goes on from there
-4. Deletions what retention deleted
+4. Proof     the checkpoints, with their watermark
+5. Deletions what retention deleted
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from ..agents.crash_points import CrashPoints
-from ..agents.publisher import Publisher, kafka_errors
+from ..agents.publisher import MAX_RECORD_BYTES, Publisher, kafka_errors
 from ..models.deletions import Deletion
 from ..settings import Settings
 from ..store.batch import BatchStore, FencedError
 from ..store.changes import Outbox
+from ..store.checkpoints import CheckpointStore
 from ..store.postgres import open_pools
 from ..store.recovery import RecoveryStore
 from .errors import RecoveryError
@@ -31,6 +33,9 @@ from .progress import Progress
 
 # Events in one transaction: a second's work at the most.
 _EVENTS = 2000
+
+# Checkpoints in one transaction.
+_CHECKPOINTS = 1000
 
 _FILLER_BYTES = 512 * 1024
 _FILLER_HEADERS = (("filler", b""),)
@@ -45,6 +50,7 @@ class Reseeded:
     """Commands whose outcome was told."""
     skipped: int
     """Offsets of the commands topics that were passed over."""
+    checkpoints: int
     deletions: int
 
 
@@ -69,8 +75,11 @@ async def reseed(settings: Settings, progress: Progress) -> Reseeded:
             return await _publish(settings, partition, first, end, store=store, batches=batches, passed=progress.passed)
 
         published = await for_each(positions, publish)
+        firsts = await _first_checkpoints(settings)
+        made = CheckpointStore(pools.write)
+        checkpoints = await for_each(positions, lambda each: _tell_checkpoints(settings, each, firsts[each], made))
         deletions = await for_each(positions, lambda partition: _tell_deletions(settings, partition, store))
-    return Reseeded(*(sum(counts.values()) for counts in (published, skipped, deletions)))
+    return Reseeded(*(sum(counts.values()) for counts in (published, skipped, checkpoints, deletions)))
 
 
 async def _are_empty(settings: Settings) -> bool:
@@ -192,6 +201,28 @@ async def _fill(settings: Settings, place: TopicPartition, end: int, position: i
             await producer.stop()
 
 
+async def _first_checkpoints(settings: Settings) -> dict[int, int]:
+    """The first checkpoint of each partition that is not told; a watermark may be left from a topic that is lost."""
+    told = await watermarks(settings, settings.checkpoints_topic)
+    async with open_consumer(settings) as consumer:
+        found = await bounds(consumer, settings.checkpoints_topic, settings.topic_partitions)
+    return {partition: told.get(partition, 1) if end else 1 for partition, (_, end) in enumerate(found)}
+
+
+async def _tell_checkpoints(settings: Settings, partition: int, first: int, store: CheckpointStore) -> int:
+    """Put the checkpoints from one on on their topic."""
+    missing = await store.since(partition, first)
+    if missing:
+        publisher = Publisher(settings, partition, CrashPoints(""))
+        try:
+            await publisher.start()
+            for place in range(0, len(missing), _CHECKPOINTS):
+                await publisher.publish_checkpoints(missing[place : place + _CHECKPOINTS])
+        finally:
+            await publisher.stop()
+    return len(missing)
+
+
 async def _tell_deletions(settings: Settings, partition: int, store: RecoveryStore) -> int:
     """Put on their topic the deletions that it does not have."""
     async with open_consumer(settings) as consumer:
@@ -199,7 +230,12 @@ async def _tell_deletions(settings: Settings, partition: int, store: RecoverySto
             (deletion.assessment_id, deletion.last_offset)
             for deletion in await read_deletions(consumer, settings, partition)
         }
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+    )
     count = 0
     with kafka_errors():
         try:

@@ -29,7 +29,8 @@ _SETTINGS = {
     "unix_socket_directories": "",  # the path of a socket may have 107 characters only, that of a folder any number
     "max_connections": "200",
     "fsync": "on",
-    "shared_buffers": "256MB",
+    # A million assessments have a working set of about this.
+    "shared_buffers": "512MB",
     "max_wal_size": "1GB",
     "timezone": "UTC",
     "log_timezone": "UTC",

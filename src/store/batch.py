@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,9 @@ from datetime import datetime
 import asyncpg
 
 from ..models.assessment import AssessmentRecord
+from ..models.chain import row_hash
 from ..models.errors import AssessmentStoreError, UnavailableError
+from .chaining import Head, chain
 from .changes import BatchChanges, Outbox
 from .maintenance import delete_assessments
 from .postgres import Connection, Pool, StaleViewError, postgres_errors
@@ -139,10 +141,13 @@ class BatchTransaction:
         self._partition = partition
         self.now = now
         """The time of the transaction: one clock for all workers."""
+        self._heads: dict[str, Head] = {}
 
     async def load(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
         """The states of those that exist."""
-        return records(await self._connection.fetch(QUERIES["load_states"], list(assessment_ids)))
+        rows = await self._connection.fetch(QUERIES["load_states"], list(assessment_ids))
+        self._heads |= {row["assessment_id"]: Head.of(head) for row in rows if (head := row["audit_hash"]) is not None}
+        return records(rows)
 
     async def known(self, command_ids: Collection[str]) -> dict[str, bytes]:
         """The commands that have an outcome already, with the fingerprint of the first that had the id."""
@@ -154,18 +159,38 @@ class BatchTransaction:
         if assessment_ids:
             await delete_assessments(self._connection, commands_topic, list(assessment_ids))
 
-    async def write(self, changes: BatchChanges) -> None:
-        """Write a folded batch; never over a version that it was not decided on.
+    async def forget_outdated(self, changes: BatchChanges) -> None:
+        """Let the last outcome of each command id count, of those that are there and those of a batch; for a replay.
+
+        An id has a second outcome only where cleanup had forgotten that it was refused.
+        """
+        outcomes = [(item.header.id, item.event.occurred_at) for item in changes.accepted]
+        outcomes += [(item.header.id, item.at) for item in changes.refused]
+        if outcomes:
+            await self._execute("forget_outdated_refusals", *columns(outcomes))
+        if changes.refused:
+            later = await self.known([item.header.id for item in changes.refused])
+            changes.refused = [item for item in changes.refused if item.header.id not in later]
+
+    async def write(self, changes: BatchChanges, heads: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+        """Write a folded batch; never over a version that it was not decided on, nor past an audit row.
+
+        Args:
+            changes: that the batch comes to.
+            heads: hashes of the last audit rows of its assessments, as far as a view knows them.
+
+        Returns:
+            The hash of the last audit row of each changed assessment.
 
         Raises:
-            StaleViewError: a version is another by now; leave the transaction and decide again.
+            StaleViewError: a version or a hash is another by now; leave the transaction and decide again.
         """
-        pairs = [(changes.before[key], record) for key, record in changes.after.items()]
-        created = [after for before, after in pairs if before is None]
-        updated = [(before.version, after) for before, after in pairs if before is not None]
-        await self._write_states(created, updated)
-        if changes.accepted:
-            await self._execute("insert_audit", self._partition, *columns(map(audit_row, changes.accepted)))
+        befores = {key: Head.of(head) for key, head in (heads or {}).items()} | self._heads
+        befores |= await self._unknown_heads([key for key, before in changes.before.items() if before], befores)
+        links, after = chain(changes, self._partition, befores)
+        await self._write_states(changes, befores, after)
+        if links:
+            await self._execute("insert_audit", self._partition, *columns(map(audit_row, changes.accepted, links)))
         if metrics := [row for item in changes.accepted if (row := metric_row(item))]:
             await self._execute("insert_metrics", *columns(metrics))
         if changes.refused:
@@ -175,19 +200,42 @@ class BatchTransaction:
         await add_totals(self._connection, self._partition, totals_change(changes.before, changes.after))
         indexed = [search_row(item.after) for item in changes.accepted if is_indexed(item.event)]
         await put_search_rows(self._connection, indexed)
+        return after
+
+    async def _unknown_heads(self, keys: Collection[str], known: Mapping[str, Head]) -> dict[str, Head]:
+        """Those heads that no view knows; without a hash, what the last row of the trail comes to."""
+        missing = [key for key in keys if key not in known]
+        if not missing:
+            return {}
+        rows = await self._connection.fetch(QUERIES["load_heads"], missing)
+        # One that is not there at all is found out by the write.
+        found = dict.fromkeys(missing, Head(None, None))
+        found |= {row["assessment_id"]: Head.of(row["audit_hash"]) for row in rows}
+        bare = [key for key, head in found.items() if head.link is None]
+        lasts = await self._connection.fetch(QUERIES["last_audit_rows"], bare) if bare else []
+        return found | {row["assessment_id"]: Head(None, row["row_hash"] or row_hash(row)) for row in lasts}
 
     async def _write_states(
-        self, created: Sequence[AssessmentRecord], updated: Sequence[tuple[int, AssessmentRecord]]
+        self, changes: BatchChanges, befores: Mapping[str, Head], after: Mapping[str, bytes]
     ) -> None:
+        created, updated = [], []
+        for key, record in changes.after.items():
+            before = changes.before[key]
+            if before is None:
+                created.append((*state_row(record), after[key]))
+            else:
+                updated.append((*update_row(before.version, record), befores[key].stored, after[key]))
         if created:
-            await self._expect(len(created), "insert_states", *columns(map(state_row, created)))
+            await self._expect(len(created), "insert_states", *columns(created))
         if updated:
-            await self._expect(len(updated), "update_states", *columns(update_row(*item) for item in updated))
+            await self._expect(len(updated), "update_states", *columns(updated))
 
     async def _expect(self, count: int, query: str, *arguments: object) -> None:
         written = await self._execute(query, *arguments)
         if written != count:
-            raise StaleViewError(f"{count - written} of {count} assessments are at another version in Postgres")
+            raise StaleViewError(
+                f"{count - written} of {count} assessments have another version or another last audit row in Postgres"
+            )
 
     async def _execute(self, query: str, *arguments: object) -> int:
         """Run a named query and count the rows that it wrote."""

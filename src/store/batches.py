@@ -10,6 +10,7 @@ import orjson
 
 from ..models.base import JsonObject
 from ..models.errors import ErrorCode, Rejection
+from ..models.positions import Positions
 from .postgres import Pool, postgres_errors
 from .queries import QUERIES
 
@@ -25,6 +26,8 @@ class BegunRequest:
     plan: JsonObject
     answer: bytes | None
     """JSON, once everything is done."""
+    promised: Positions | None
+    """Where the commands stand that the answer tells of."""
     repeated: bool
     """Whether somebody began it before."""
 
@@ -60,14 +63,15 @@ class BatchRequests:
                 if found := await self.find(user_id, key):
                     return found
 
-    async def finish(self, user_id: str, key: str, answer: bytes) -> bytes:
-        """Keep the answer, and tell the one that is kept: that of whoever was first.
+    async def finish(self, user_id: str, key: str, answer: bytes, promised: Positions | None) -> bytes:
+        """Keep the answer and what it promised, and tell the one that is kept: that of whoever was first.
 
         Raises:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            kept = await self._pool.fetchval(QUERIES["finish_request"], user_id, key, answer.decode())
+            token = None if promised is None else promised.encode()
+            kept = await self._pool.fetchval(QUERIES["finish_request"], user_id, key, answer.decode(), token)
         return answer if kept is None else str(kept).encode()
 
     async def forget(self, user_id: str, key: str) -> None:
@@ -122,7 +126,8 @@ class BulkReader:
 
 def _request(row: asyncpg.Record, *, repeated: bool) -> BegunRequest:
     answer = None if row["answer"] is None else row["answer"].encode()
-    return BegunRequest(row["fingerprint"], orjson.loads(row["plan"]), answer, repeated)
+    promised = None if row["token"] is None else Positions.parse(row["token"])
+    return BegunRequest(row["fingerprint"], orjson.loads(row["plan"]), answer, promised, repeated)
 
 
 def _settled(row: asyncpg.Record, fingerprint: bytes) -> Settled:

@@ -8,19 +8,23 @@ from datetime import datetime
 
 import orjson
 
+from ..models.chain import row_hash
 from ..models.deletions import Deletion
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
-from .rows import deletion_from_row, records
+from .rows import columns, deletion_from_row, records
 from .totals import MAINTENANCE_SLOT, add_totals, totals_change
 
 # Rows stay locked for the time of one chunk: some ten milliseconds.
 CHUNK = 500
 """Assessments that one transaction deletes."""
 
-# A repeat comes within minutes; a month leaves room for whoever repairs by hand. Keys are free again after that.
+# A repeat comes within minutes; a month leaves room for whoever repairs by hand.
 REQUEST_DAYS = 30
-"""How long the keys of batches and cleanups are kept."""
+"""How long the keys of batches and cleanups are kept at least, be the retention shorter."""
+
+# Nearly every word that is common at all is in one of so many documents.
+_NEWEST_DOCUMENTS = 1000
 
 # Further back than anything was stored, and within what Postgres takes for a time.
 _MOST_DAYS = 365_000
@@ -101,23 +105,33 @@ class Maintenance:
         with postgres_errors():
             await self._pool.execute(QUERIES["note_told_deletions"], list(numbers))
 
-    async def forget_requests(self) -> None:
-        """Forget the keys of long ago.
+    async def forget_some(self, before: datetime) -> bool:
+        """Forget some of what stands beside the assessments from before a time, and tell whether that was all.
+
+        That is refused commands, dead letters that somebody saw to, and the keys of whole requests.
 
         Raises:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            while True:
-                status = await self._pool.execute(QUERIES["forget_old_requests"], REQUEST_DAYS, CHUNK)
-                if int(status.rsplit(" ", 1)[1]) < CHUNK:
-                    return
+            done = [
+                await self._pool.execute(QUERIES["forget_rejections"], before, self._topic, CHUNK),
+                await self._pool.execute(QUERIES["forget_dead_letters"], before, self._topic, CHUNK),
+                await self._pool.execute(QUERIES["forget_old_requests"], before, REQUEST_DAYS, CHUNK),
+            ]
+        return all(int(status.rsplit(" ", 1)[1]) < CHUNK for status in done)
 
 
 async def delete_assessments(connection: Connection, commands_topic: str, assessment_ids: list[str]) -> None:
     """Delete locked assessments, children first, and count them out."""
     await connection.execute(QUERIES["delete_metrics"], assessment_ids)
-    await connection.execute(QUERIES["delete_search_rows"], assessment_ids)
+    words = await connection.fetch(QUERIES["delete_search_rows"], assessment_ids)
+    await connection.execute(QUERIES["forget_vocabulary"], [row["word"] for row in words], _NEWEST_DOCUMENTS)
+    # Rows from before there were hashes are leaves too: what they come to is put down while they are there.
+    bare = await connection.fetch(QUERIES["bare_audit_rows"], assessment_ids)
+    if bare:
+        leaves = [(row["command_partition"], row["command_offset"], row_hash(row)) for row in bare]
+        await connection.execute(QUERIES["keep_row_hashes"], *columns(leaves))
     await connection.execute(QUERIES["delete_history"], assessment_ids, commands_topic)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
     await add_totals(connection, MAINTENANCE_SLOT, totals_change(deleted, dict.fromkeys(deleted)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from ..models.assessment import AssessmentRecord
 from ..models.deletions import Deletion
@@ -57,11 +58,13 @@ class RecoveryStore:
         """
         for first in range(0, len(deletions), _CHUNK):
             piece = deletions[first : first + _CHUNK]
-            rows = [(item.assessment_id, item.last_offset, item.position, item.deleted_at) for item in piece]
-            ids, offsets, *rest = columns(rows)
+            ids, offsets, *rest = columns(map(_deletion_row, piece))
+            leaves = [(place, bytes.fromhex(of), item.deleted_at) for item in piece for place, of in item.rows]
             with postgres_errors():
                 async with self._pool.acquire() as connection, connection.transaction():
                     await connection.execute(QUERIES["restore_deletions"], partition, ids, offsets, *rest)
+                    if leaves:
+                        await connection.execute(QUERIES["restore_row_hashes"], partition, *columns(leaves))
                     found = await connection.fetch(QUERIES["deleted_but_there"], partition, ids, offsets)
                     if found:
                         there = [row["assessment_id"] for row in found]
@@ -117,3 +120,9 @@ class RecoveryStore:
         with postgres_errors():
             rows = await self._pool.fetch(QUERIES["partitions_of"], keys, versions)
         return {row["assessment_id"]: row["command_partition"] for row in rows if row["command_partition"] is not None}
+
+
+def _deletion_row(item: Deletion) -> tuple[Any, ...]:
+    """As `restore_deletions` takes it: Postgres knows no list of lists of different lengths, but a text for each."""
+    offsets = ",".join(str(offset) for offset, _ in item.rows)
+    return item.assessment_id, item.last_offset, item.position, item.deleted_at, f"{{{offsets}}}"

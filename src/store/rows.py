@@ -15,6 +15,7 @@ from ..models.commands import CommandHeader
 from ..models.deletions import Deletion
 from ..models.errors import ErrorCode, Rejection
 from ..models.events import event_from_json
+from .chaining import Link
 from .changes import Accepted, DeadLetter, OutgoingEvent, Refused
 from .postgres import record_from_row
 
@@ -70,7 +71,7 @@ def update_row(expected_version: int, record: AssessmentRecord) -> tuple[Any, ..
     )
 
 
-def audit_row(item: Accepted) -> tuple[Any, ...]:
+def audit_row(item: Accepted, link: Link) -> tuple[Any, ...]:
     event = item.event
     return (
         event.assessment_id,
@@ -85,6 +86,7 @@ def audit_row(item: Accepted) -> tuple[Any, ...]:
         item.header.fingerprint,
         item.offset,
         item.header.traceparent,
+        *link,
     )
 
 
@@ -146,6 +148,7 @@ def deletion_from_row(row: asyncpg.Record) -> Deletion:
         last_offset=row["last_offset"],
         position=row["position"],
         deleted_at=row["deleted_at"],
+        rows=tuple((at, found.hex()) for at, found in zip(row["leaf_offsets"], row["leaf_hashes"], strict=True)),
     )
 
 

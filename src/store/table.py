@@ -25,6 +25,12 @@ _TTL_SECONDS = 7 * 24 * 3600
 # JSON bytes of the states that are kept as objects too: to parse one costs more than all else in reading it.
 _RECENT_BYTES = 4 * 1024 * 1024
 
+# A state may have the hash of its last audit row behind it, as one more member of its JSON, which readers of states
+# pass over: a worker from before there were hashes reads the same table.
+_HEAD = b',"auditHash":"%b"}'
+_HEAD_BYTES = len(_HEAD % bytes(64))
+_HEAD_BEGIN = _HEAD.partition(b"%")[0]
+
 # No assessment id is empty.
 _POSITION_KEY = b""
 
@@ -63,8 +69,21 @@ class StateTable:
             key: AssessmentRecord.from_json(value) for key, value in zip(keys, values, strict=True) if value is not None
         }
 
+    def heads(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
+        """The hash of the last audit row of several assessments, where the table has it."""
+        found = self._recent.heads(assessment_ids)
+        keys = [key for key in assessment_ids if key not in found]
+        values: list[Any] = (self._db.get([key.encode() for key in keys]) or []) if keys else []
+        stored = {key: _head(value) for key, value in zip(keys, values, strict=True)}
+        return found | {key: head for key, head in stored.items() if head is not None}
+
     def apply(
-        self, states: Mapping[str, bytes], *, position: int, records: Mapping[str, AssessmentRecord] | None = None
+        self,
+        states: Mapping[str, bytes],
+        *,
+        position: int,
+        records: Mapping[str, AssessmentRecord] | None = None,
+        heads: Mapping[str, bytes] | None = None,
     ) -> None:
         """Write changed states and the position that the table reflects then, in one write batch.
 
@@ -72,14 +91,17 @@ class StateTable:
             states: as JSON.
             position: the offset below which every command is reflected.
             records: the same states as objects, where the next commands are likely to ask for them.
+            heads: the hashes of their last audit rows, where they are known.
         """
+        records, heads = records or {}, heads or {}
         batch = WriteBatch(raw_mode=True)
         for key, value in states.items():
-            batch.put(key.encode(), value)
+            head = heads.get(key)
+            batch.put(key.encode(), value if head is None else value[:-1] + _HEAD % head.hex().encode())
         batch.put(_POSITION_KEY, str(position).encode())
         self._db.write(batch)
         for key, value in states.items():
-            self._recent.set(key, (records or {}).get(key), len(value))
+            self._recent.set(key, records.get(key), len(value), heads.get(key))
 
     def evict(self, assessment_ids: Collection[str]) -> None:
         """Forget assessments; where one is there again, it is loaded from Postgres when it is first needed."""
@@ -113,25 +135,35 @@ class StateTable:
         return Rdict(str(self._path), options, access_type=AccessType.with_ttl(_TTL_SECONDS))
 
 
+def _head(value: bytes | None) -> bytes | None:
+    if value is None or not value[-_HEAD_BYTES:].startswith(_HEAD_BEGIN):
+        return None
+    return bytes.fromhex(value[len(_HEAD_BEGIN) - _HEAD_BYTES : -2].decode())
+
+
 class _Recent:
     """The states that changed last, as objects, within a bound."""
 
     def __init__(self) -> None:
-        self._records: dict[str, tuple[AssessmentRecord, int]] = {}
+        self._records: dict[str, tuple[AssessmentRecord, int, bytes | None]] = {}
         self._bytes = 0
 
     def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
         records = self._records
         return {key: records[key][0] for key in assessment_ids if key in records}
 
-    def set(self, key: str, record: AssessmentRecord | None, size: int) -> None:
+    def heads(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
+        records = self._records
+        return {key: head for key in assessment_ids if key in records and (head := records[key][2]) is not None}
+
+    def set(self, key: str, record: AssessmentRecord | None, size: int, head: bytes | None = None) -> None:
         """Replace what was kept; the state that changed longest ago goes first."""
         records = self._records
         if key in records:
             self._bytes -= records.pop(key)[1]
         if record is None or record.state in UNCHANGING_STATES:
             return
-        records[key] = record, size
+        records[key] = record, size, head
         self._bytes += size
         while self._bytes > _RECENT_BYTES:
             self._bytes -= records.pop(next(iter(records)))[1]

@@ -6,7 +6,7 @@ Handlers write most answers without them: to check one's own answer at every req
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -188,6 +188,24 @@ class History(Answer):
     history: list[HistoryEntry]
 
 
+class Change(Answer):
+    """A member in which two states differ; a side that does not have it is left out."""
+
+    field: str
+    """A JSON Pointer (RFC 6901) into what `GET /assessments/{id}` answers; a list is one value."""
+    before: Any = Field(None, alias="from")
+    after: Any = Field(None, alias="to")
+
+
+class Diff(Answer):
+    """What changed between two versions: with these changes the one is the other."""
+
+    assessment_id: str
+    from_version: Version = Field(alias="from")
+    to_version: Version = Field(alias="to")
+    changes: list[Change]
+
+
 class ItemProblem(Answer):
     """What was wrong with one item of a batch."""
 
@@ -245,6 +263,10 @@ class ServiceHealth(Answer):
     latency_ms: float | None = None
     version: str | None = None
     error: str | None = None
+    lag: Count | None = None
+    """Of the queue: commands that no worker has applied yet."""
+    max_partition_lag: Count | None = None
+    """Of the queue: the same of the partition that is furthest behind."""
 
 
 class HealthReport(Answer):

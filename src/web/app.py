@@ -143,7 +143,7 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
         app[READS] = router
-        app[HEALTH] = Health(standard_checks(pools.read, cache, kafka, replicas))
+        app[HEALTH] = Health(standard_checks(pools.read, cache, kafka, settings.commands_topic, replicas))
         # Streams that catch up take turns among themselves, and keep nobody from the live events.
         app[FEED], app[TRAIL] = feed, TrailReader(pools.write, settings.commands_topic)
         app[METRICS] = Metrics(pools)

@@ -12,6 +12,7 @@ from ..models.commands import COMMAND_DATA, CommandType
 from ..models.envelope import COMMAND_FINGERPRINT, COMMAND_OFFSET, JSON, SOURCE, STRUCTURED
 from ..models.errors import RejectedCommand
 from ..models.events import EventType, event_class
+from ..models.redrive import ORIGIN_HEADER
 from ..models.schemas import schemas
 from ..settings import Settings
 from .asyncapi_examples import Sample, rejected_sample, samples
@@ -85,6 +86,7 @@ _NULL_HEADERS: Document = {
     "pattern": "^[0-9]+(,[0-9]+)*$",
     "description": "Which of the record's own headers, counted from 0, came with null in place of the empty value.",
 }
+_ORIGIN = _TEXT | {"description": "PARTITION:OFFSET of the dead letter that it was redriven from, if it was."}
 
 
 def asyncapi_document(settings: Settings, version: str) -> Document:
@@ -209,7 +211,9 @@ def _event_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sampl
 def _other_messages(refs: dict[type[BaseModel], Document]) -> Document:
     sample = rejected_sample()
     rejected = _sent_headers(sample.required, "assessment.rejected")
-    letters = _object(_DEAD_LETTER_HEADERS | {"null-headers": _NULL_HEADERS}, _DEAD_LETTER_HEADERS)
+    letters = _object(
+        _DEAD_LETTER_HEADERS | {"null-headers": _NULL_HEADERS, ORIGIN_HEADER: _ORIGIN}, _DEAD_LETTER_HEADERS
+    )
     letter = _message(
         "dead letter", "The bytes, the key and the headers as they came.", {}, letters, None, "application/octet-stream"
     )

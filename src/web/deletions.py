@@ -16,6 +16,9 @@ from ..store.maintenance import Maintenance
 
 logger = logging.getLogger(__name__)
 
+# The largest record on its topic: some 80 bytes for each version of an assessment.
+_RECORD_BYTES = 16 * 1024 * 1024
+
 # Cleanup is rare and in no hurry; its caller waits.
 _SECONDS = 5.0
 
@@ -40,7 +43,10 @@ class Deletions:
 
     async def _send(self, deletions: Iterable[Deletion]) -> None:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap, acks="all", enable_idempotence=True
+            bootstrap_servers=self._settings.kafka_bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=_RECORD_BYTES,
         )
         try:
             await producer.start()

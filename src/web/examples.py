@@ -48,6 +48,18 @@ STATE: Example = {
     "duration": None,
 }
 
+DIFF: Example = {
+    "assessmentId": _ID,
+    "from": 2,
+    "to": 3,
+    "changes": [
+        {"field": "/version", "from": 2, "to": 3},
+        {"field": "/progress", "from": 0, "to": 40},
+        {"field": "/message", "from": None, "to": "two of five servers"},
+        {"field": "/updatedAt", "from": "2026-01-31T12:00:01.500000Z", "to": "2026-01-31T12:00:07.250000Z"},
+    ],
+}
+
 PROGRESS_ITEM: Example = {"assessmentId": _ID, "progress": 40, "message": "two of five servers"}
 
 CREATED: Example = {

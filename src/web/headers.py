@@ -1,10 +1,10 @@
-"""Request headers and query values, read strictly: what is malformed is refused, never guessed."""
+"""Request headers, read strictly: what is malformed is refused, never guessed."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ..models.base import MAX_ID_LENGTH
 from ..models.errors import RejectedError, Rejection
@@ -90,20 +90,6 @@ def trace_context(header: str | None) -> str:
     if header is not None and _TRACEPARENT.fullmatch(header):
         return header
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
-
-
-def whole_number(query: Mapping[str, str], name: str, *, default: int, largest: int) -> int:
-    """A query value from 0 to `largest`.
-
-    Raises:
-        RejectedError: it is something else.
-    """
-    text = query.get(name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > largest:
-        raise _invalid(f"{name} is {text[:100]!r}: send a whole number from 0 to {largest}")
-    return int(text)
 
 
 def _weight(parameters: list[str]) -> float:

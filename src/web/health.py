@@ -14,13 +14,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ..models.errors import UnavailableError
 from ..models.metrics import AssessmentMetrics
+from ..models.positions import Positions
 from ..store.cache import SharedCache
 from ..store.metrics import read_metrics
 from ..store.patience import within
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
 from ..store.replicas import Replicas
-from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, POOL_CONNECTIONS, THROUGHPUT
+from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, OPEN_DEAD_LETTERS, POOL_CONNECTIONS, THROUGHPUT
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
 from .patience import promptly
@@ -32,6 +33,9 @@ Check = Callable[[], Coroutine[Any, Any, Mapping[str, Any]]]
 """Ask something how it is: details, with a `status` of its own where it answers and is not well; or an error."""
 
 _CHECK_SECONDS = 2.0
+
+# The lag is told beside the health of the queue: a Postgres that hangs must not pass for a Kafka that does.
+_LAG_SECONDS = 0.5
 
 # Many probes at once ask each service once.
 _SHARED_SECONDS = 1.0
@@ -109,9 +113,13 @@ def _serves(service: Mapping[str, Any]) -> bool:
 
 
 def standard_checks(
-    pool: Pool, cache: SharedCache, kafka: KafkaProbe, replicas: Replicas | None = None
+    pool: Pool, cache: SharedCache, kafka: KafkaProbe, commands_topic: str, replicas: Replicas | None = None
 ) -> dict[str, Check]:
     """The checks of the three services."""
+
+    async def queue() -> dict[str, Any]:
+        details, ends = await kafka.ping()
+        return details | await _lag(pool, commands_topic, ends)
 
     async def database() -> dict[str, Any]:
         with postgres_errors():
@@ -128,7 +136,22 @@ def standard_checks(
             details |= {"status": "degraded", "error": error, "serves": False}
         return details
 
-    return {"database": database, "cache": cache.ping, "queue": kafka.ping}
+    return {"database": database, "cache": cache.ping, "queue": queue}
+
+
+async def _lag(pool: Pool, topic: str, ends: Mapping[int, int]) -> dict[str, int]:
+    """How many commands are not applied yet, in all and of the partition that is furthest behind; or nothing."""
+    if not ends:
+        return {}
+    try:
+        with postgres_errors():
+            reading = pool.fetch(QUERIES["applied_positions"], topic, list(ends))
+            applied = {row["partition"]: row["next_offset"] for row in await within(_LAG_SECONDS, reading)}
+    except (UnavailableError, TimeoutError) as error:
+        logger.debug("The lag is not known: %r", error, extra={"action": "lag_unavailable"})
+        return {}
+    behind = Positions(ends).missing(applied)
+    return {"lag": sum(behind.values()), "maxPartitionLag": max(behind.values(), default=0)}
 
 
 class Metrics:
@@ -155,6 +178,9 @@ class Metrics:
         self._counted = time.monotonic()
         try:
             figures = await self._read()
+            with postgres_errors():
+                counting = self._pools.read.fetchval(QUERIES["count_open_dead_letters"])
+                OPEN_DEAD_LETTERS.set(await promptly(counting, seconds=_CHECK_SECONDS))
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})
             return

@@ -51,17 +51,20 @@ class Cleanup:
         """Delete chunk after chunk, and tell how many assessments are gone.
 
         Raises:
-            RejectedError: SERVICE_UNAVAILABLE, there are more than one request can delete.
+            RejectedError: SERVICE_UNAVAILABLE, there is more than one request can delete.
             UnavailableError: Postgres is away.
         """
+        started, before = _clock(), datetime.fromisoformat(plan["before"])
         try:
-            return await self._delete(user_id, key, datetime.fromisoformat(plan["before"]))
+            deleted = await self._delete(user_id, key, before, started)
         finally:
             await self._deletions.tell()
+        while not await promptly(self._store.forget_some(before), seconds=_CHUNK_SECONDS):
+            _check_time(started, key, deleted)
+        return deleted
 
-    async def _delete(self, user_id: str, key: str, before: datetime) -> int:
-        clock = asyncio.get_running_loop().time
-        started = clock()
+    async def _delete(self, user_id: str, key: str, before: datetime, started: float) -> int:
+        """Delete the assessments that ended before a time."""
         while True:
             # In this order: what is published in between is passed over by neither.
             some_stay = await promptly(self._store.unpublished(ended_before=before))
@@ -69,13 +72,11 @@ class Cleanup:
             if chunk.deleted:
                 await self._evict(chunk.deleted)
             if chunk.last:
-                if not some_stay or clock() > started + _PUBLISH_SECONDS:
-                    break
+                if not some_stay or _clock() > started + _PUBLISH_SECONDS:
+                    return chunk.total
                 await asyncio.sleep(_PUBLISH_PAUSE)
-            elif clock() > started + _CLEANUP_SECONDS:
-                raise _unfinished(key, chunk.total)
-        await promptly(self._store.forget_requests(), seconds=_CHUNK_SECONDS)
-        return chunk.total
+            else:
+                _check_time(started, key, chunk.total)
 
     async def _evict(self, assessment_ids: list[str]) -> None:
         self._reader.forget(assessment_ids)
@@ -112,10 +113,17 @@ async def cleanup(request: web.Request) -> web.Response:
     return await request.app[ONCE].answer(request, user.id, Work(name="cleanup", digest=b"%d" % days, plan=plan, do=do))
 
 
-def _unfinished(key: str, deleted: int) -> RejectedError:
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _check_time(started: float, key: str, deleted: int) -> None:
+    """Go on, or let the caller ask again."""
+    if _clock() <= started + _CLEANUP_SECONDS:
+        return
     words = (
-        f"{deleted} assessments are deleted, and there are more:"
+        f"{deleted} assessments are deleted, and there is more to delete:"
         f" send the same request again with the Idempotency-Key {key}"
     )
     details = {"idempotencyKey": key, "deleted": deleted}
-    return RejectedError(Rejection(ErrorCode.SERVICE_UNAVAILABLE, words, details))
+    raise RejectedError(Rejection(ErrorCode.SERVICE_UNAVAILABLE, words, details))

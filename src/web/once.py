@@ -18,6 +18,7 @@ from aiohttp import web
 from ..models.base import JsonObject
 from ..models.errors import RejectedError, Rejection, UnavailableError
 from ..store.batches import BatchRequests, BegunRequest
+from .freshness import promise, promised
 from .headers import idempotency_key
 from .patience import promptly
 
@@ -62,6 +63,8 @@ class Once:
         if begun.fingerprint != work.fingerprint:
             raise RejectedError(Rejection.idempotency_mismatch(key))
         answer = begun.answer
+        if answer is not None and begun.promised is not None:
+            promise(begun.promised)
         if answer is None:
             answer = orjson.dumps(await work.do(key, begun.plan))
             answer = await self._keep(user_id, key, answer, known=told is not None or begun.repeated)
@@ -78,7 +81,7 @@ class Once:
     async def _keep(self, user_id: str, key: str, answer: bytes, *, known: bool) -> bytes:
         try:
             if known:
-                return await promptly(self._requests.finish(user_id, key, answer))
+                return await promptly(self._requests.finish(user_id, key, answer, promised()))
             await promptly(self._requests.forget(user_id, key))
         except UnavailableError as error:
             # A repeat finds everything done, and makes the same answer of it.

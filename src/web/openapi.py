@@ -28,6 +28,8 @@ once. A command is answered when it is applied, or with `Prefer: respond-async` 
 Errors are `{"error": {"code", "message", …}}`, or RFC 9457 problems where `Accept` names `application/problem+json`. \
 `code` is for programs, the words are for people.
 
+A query parameter that a route does not have, or a value that it does not know, is 400, and never ignored.
+
 An `Idempotency-Key` on any POST: the same key and body give the same answer and have one effect.
 
 Wherever there is a GET there is a HEAD, but for the streams of events."""

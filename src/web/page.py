@@ -44,6 +44,7 @@ POLICY = (
 def page(title: str, lead: str, main: str, links: dict[str, str]) -> bytes:
     """A whole page; `lead` and `main` are HTML, the rest is text."""
     items = "".join(f'<li><a href="{escape(url)}">{escape(name)}</a></li>' for name, url in links.items())
+    contents = f'<nav aria-label="Contents"><ul>{items}</ul></nav>' if items else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -54,7 +55,7 @@ def page(title: str, lead: str, main: str, links: dict[str, str]) -> bytes:
 </head>
 <body>
 <a class="skip" href="#main">Skip to the content</a>
-<header><h1>{escape(title)}</h1>{lead}<nav aria-label="Contents"><ul>{items}</ul></nav></header>
+<header><h1>{escape(title)}</h1>{lead}{contents}</header>
 <main id="main">
 {main}
 </main>

@@ -127,8 +127,9 @@ def _type(name: str, schema: Document) -> str:
         for member, found in schema.get("properties", {}).items()
     ]
     about = f"<p>{prose(schema.get('description', ''))}</p>" if "properties" in schema else f"<p>{_kind(schema)}</p>"
-    opened = _details(code(name), "", about, table("Members", ("Name", "Type", "Meaning"), rows))
-    return opened.replace("<details>", f'<details id="type-{escape(name)}">', 1)
+    # What a link leads to stands inside: browsers open what is closed around it.
+    inside = f'<div id="type-{escape(name)}">{about}{table("Members", ("Name", "Type", "Meaning"), rows)}</div>'
+    return _details(code(name), "", inside)
 
 
 def _details(head: str, summary: str, *parts: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ..models.errors import RejectedError, Rejection
 from ..models.filters import Query
+from .middleware import Handler
 
 Q = TypeVar("Q", bound=Query)
 
@@ -32,6 +33,16 @@ def read_query(request: web.Request, kind: type[Q]) -> Q:
         return kind.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
         raise wrong_parameters([(str(item["loc"][0]), _words(item)) for item in error.errors()]) from error
+
+
+def without_query(handler: Handler) -> Handler:
+    """The handler of a route that has no parameters: any is refused before anything is done."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        read_query(request, Query)
+        return await handler(request)
+
+    return handle
 
 
 def wrong_parameters(found: list[tuple[str, str]]) -> RejectedError:

@@ -13,9 +13,11 @@ from ..models.errors import ErrorCode, RejectedError, Rejection
 from ..store.reads import StateSource
 from .auth import Permission, User, authorize, check_owner
 from .freshness import consistency
-from .headers import entity_tag, none_match, whole_number
+from .headers import entity_tag, none_match
+from .past import at_time, at_version
 from .patience import promptly
-from .requests import LARGEST_VERSION
+from .queries import read_query, wrong_parameters
+from .requests import StateQuery
 
 SOURCE = web.AppKey("source", StateSource)
 
@@ -26,17 +28,24 @@ _MIN_VERSION_SECONDS = 2.0
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 
+# A version stays what it is. Only retention ends it, after which its id may be used again.
+_KEPT = {"Cache-Control": "private, max-age=3600"}
+
 _STATUS_MEMBERS = {"assessment_id", "state", "progress", "message", "created_at", "updated_at", "completed_at"}
 
 
 async def get_state(request: web.Request) -> web.Response:
     """`GET /assessments/{id}`."""
     user = authorize(request, Permission.VIEW)
-    min_version = whole_number(request.query, "minVersion", default=0, largest=LARGEST_VERSION)
-    record = await _at_least(request, user, min_version)
+    query = read_query(request, StateQuery)
+    record = await _at_least(request, user, query.min_version)
+    headers: dict[str, str] = {}
+    if query.at_version is not None or query.at is not None:
+        record = await _as_it_was(request, user, record, query)
+        headers = {} if query.at_version is None else _KEPT
     if none_match(request.headers.get("If-None-Match"), record.version):
-        return web.Response(status=304, headers=_validators(record))
-    return state_response(record)
+        return web.Response(status=304, headers=_validators(record) | headers)
+    return state_response(record, headers=headers)
 
 
 async def get_status(request: web.Request) -> web.Response:
@@ -45,6 +54,18 @@ async def get_status(request: web.Request) -> web.Response:
     body = record.model_dump(mode="json", by_alias=True, include=_STATUS_MEMBERS)
     body["status"] = body.pop("state")
     return json_response(body)
+
+
+async def _as_it_was(request: web.Request, user: User, record: AssessmentRecord, query: StateQuery) -> AssessmentRecord:
+    """The assessment at the version or at the time that a query asks for."""
+    if query.at_version is None:
+        assert query.at is not None  # noqa: S101 - one of them is
+        return await at_time(request, record, query.at)
+    if query.at is not None:
+        raise wrong_parameters([("at", "not together with atVersion: send one of them")])
+    if record.version < query.at_version:
+        record = await visible(request, user, min_version=query.at_version)  # a cache may be behind
+    return await at_version(request, record, query.at_version)
 
 
 async def visible(request: web.Request, user: User, *, min_version: int = 0) -> AssessmentRecord:

@@ -9,7 +9,7 @@ from pydantic import Field
 from ..models.base import Identifier, WireModel
 from ..models.commands import ReportProgress
 from ..models.events import EventType
-from ..models.filters import Query
+from ..models.filters import IN_DIGITS, Instant, Query
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -22,17 +22,30 @@ LARGEST_COUNT = 2**31 - 1
 _WholeNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT)]
 
 
-class StateQuery(WireModel):
+class StateQuery(Query):
     """`GET /assessments/{id}`."""
 
-    min_version: Annotated[int, Field(ge=0, le=LARGEST_VERSION)] = 0
+    min_version: Annotated[int, Field(ge=0, le=LARGEST_VERSION), IN_DIGITS] = 0
     """Wait a moment for this version or a later one; 503 where it does not come."""
+    at_version: Annotated[int, Field(ge=1, le=LARGEST_VERSION), IN_DIGITS] | None = None
+    """The state as it was at this version; 404 where there is no such version yet."""
+    at: Instant | None = None
+    """The state as it was at this time (inclusive); 404 where it was created later. Not together with `atVersion`."""
 
 
-class WaitQuery(WireModel):
+class DiffQuery(Query):
+    """`GET /assessments/{id}/diff`."""
+
+    from_version: Annotated[int, Field(ge=1, le=LARGEST_VERSION, alias="from"), IN_DIGITS]
+    """The version that is changed."""
+    to_version: Annotated[int, Field(ge=1, le=LARGEST_VERSION), IN_DIGITS] | None = Field(None, alias="to")
+    """The version that the changes lead to, be it an earlier one; else the present one."""
+
+
+class WaitQuery(Query):
     """`GET /assessments/{id}/wait`."""
 
-    timeout: Annotated[int, Field(ge=0, le=LONGEST_TIMEOUT)] = DEFAULT_TIMEOUT
+    timeout: Annotated[int, Field(ge=0, le=LONGEST_TIMEOUT), IN_DIGITS] = DEFAULT_TIMEOUT
     """Milliseconds."""
 
 

@@ -12,9 +12,11 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from ..models.errors import ErrorCode
+from ..models.filters import Query
 from .auth import Permission
 from .errors import REGISTRY
 from .middleware import Handler
+from .queries import without_query
 
 REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
 """A body that did not arrive; no code of the registry, since HTTP itself says so."""
@@ -71,7 +73,8 @@ class Route:
     description: str = ""
     permission: Permission | None = None
     """Without one the route is open to everybody."""
-    query: type[BaseModel] | None = None
+    query: type[Query] | None = None
+    """Its parameters, which the handler reads; without any the route has none, and refuses them."""
     headers: tuple[str, ...] = ()
     """Names of the request headers that mean something here."""
     body: Body | None = None
@@ -103,7 +106,8 @@ class Route:
 
     def _failures(self) -> Iterator[tuple[int, str]]:
         if self.permission is None:
-            usual: tuple[str, ...] = (ErrorCode.INTERNAL_ERROR,) if self.can_fail else ()
+            broken = (ErrorCode.INTERNAL_ERROR,) if self.can_fail else ()
+            usual: tuple[str, ...] = (ErrorCode.VALIDATION_ERROR, *broken)
         else:
             usual = (
                 *_CLOSED_ERRORS,
@@ -121,8 +125,9 @@ def add_routes(router: web.UrlDispatcher, routes: Sequence[Route]) -> None:
     with_ids = [re.compile(route.path.replace("{id}", "[^/]+")) for route in routes if route.has_id]
     for route in routes:
         path = route.path.replace("{id}", _ANY_ID)
+        handler = route.handler if route.query else without_query(route.handler)
         for method in sorted(route.methods):
-            router.add_route(method, path, route.handler)
+            router.add_route(method, path, handler)
         if not route.has_id and any(pattern.fullmatch(route.path) for pattern in with_ids):
             router.add_route("*", path, _refuse(route.methods))
 

@@ -16,12 +16,13 @@ from .auth import Permission
 from .batches import create_batch, progress_batch, retry_batch
 from .bodies import MAX_ITEMS
 from .contracts import get_asyncapi, get_docs, get_landing, get_openapi
+from .diff import get_diff
 from .health import get_health, get_metrics, get_ready
 from .lists import get_history, get_list, get_search, get_stats
 from .maintenance import cleanup
 from .middleware import Handler
 from .reads import get_state, get_status
-from .requests import ProgressItem, Retention, RetrySelection, StateQuery, StreamQuery, WaitQuery
+from .requests import DiffQuery, ProgressItem, Retention, RetrySelection, StateQuery, StreamQuery, WaitQuery
 from .route import Body, Reply, Route
 from .streams import all_events, assessment_events
 from .waiters import wait
@@ -106,7 +107,8 @@ _ASSESSMENTS = (
         name="getAssessment",
         handler=get_state,
         group=_ONE,
-        summary="The whole state of one assessment",
+        summary="The whole state of one assessment, as it is or as it was",
+        description="With `atVersion` the answer never changes, and may be kept for an hour.",
         permission=Permission.VIEW,
         query=StateQuery,
         headers=("If-None-Match", *_FRESH),
@@ -152,6 +154,18 @@ _ASSESSMENTS = (
         query=HistoryQuery,
         headers=_FRESH,
         replies={HTTPStatus.OK: Reply(description="One entry for each accepted command.", of=answers.History)},
+    ),
+    Route(
+        method="GET",
+        path="/assessments/{id}/diff",
+        name="diffAssessment",
+        handler=get_diff,
+        group=_ONE,
+        summary="What changed between two versions of one assessment",
+        permission=Permission.VIEW,
+        query=DiffQuery,
+        headers=_FRESH,
+        replies={HTTPStatus.OK: Reply(description="The changes.", of=answers.Diff, example=examples.DIFF)},
     ),
     _command("start", "Begin to work on a pending assessment", Body(of=Start, required=False)),
     _command(

@@ -19,9 +19,9 @@ from ..models.assessment import FINAL_STATES, AssessmentRecord
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..telemetry import WAITERS
 from .auth import Permission, User, authorize, check_owner
-from .headers import whole_number
+from .queries import read_query
 from .reads import json_response, visible
-from .requests import DEFAULT_TIMEOUT, LONGEST_TIMEOUT
+from .requests import WaitQuery
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ WAITING = web.AppKey("waiting", Waiters)
 async def wait(request: web.Request) -> web.Response:
     """`GET /assessments/{id}/wait`."""
     user = authorize(request, Permission.VIEW)
-    timeout = whole_number(request.query, "timeout", default=DEFAULT_TIMEOUT, largest=LONGEST_TIMEOUT)
+    timeout = read_query(request, WaitQuery).timeout
     with request.app[WAITING].expect(request.match_info["id"]) as ended:
         state = await _known(request, user)
         if state is None or not state.is_final:

@@ -15,6 +15,7 @@ from .errors import MIDDLEWARES
 from .health import Health, Metrics
 from .limits import LIMITS, Limits
 from .proxies import PROXIES, Proxies
+from .queries import without_query
 from .reads import SOURCE, STATE_PATH, get_state
 from .refusals import AUDIT, Refusals
 
@@ -48,9 +49,9 @@ def add_worker_routes(
     """
     app.middlewares.extend(MIDDLEWARES)
     app.on_response_prepare.append(secure)
-    app.router.add_get("/health", health.health)
-    app.router.add_get("/ready", health.ready)
-    app.router.add_get("/metrics", metrics.metrics)
+    app.router.add_get("/health", without_query(health.health))
+    app.router.add_get("/ready", without_query(health.ready))
+    app.router.add_get("/metrics", without_query(metrics.metrics))
     if authenticator is not None:
         app[SOURCE], app[AUTHENTICATOR] = source, authenticator
         app.router.add_get(STATE_PATH, get_state)

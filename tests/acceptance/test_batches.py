@@ -138,6 +138,8 @@ async def test_the_same_key_and_body_have_one_effect_and_one_answer(web: Web, sh
     assert {str(answer.body) for answer in (*several, again)} == {str(again.body)}
     assert len(again.body["assessmentIds"]) == 2
     assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Consistency-Token"] in {answer.headers["Consistency-Token"] for answer in several}
+    assert Positions.parse(again.headers["Consistency-Token"]).needed
     assert await count_commands(shared.installation.settings) == before + 2, "only bob's"
     assert set(of_bob.body["assessmentIds"]).isdisjoint(again.body["assessmentIds"])
     for refused in (other, elsewhere):

@@ -260,6 +260,54 @@ async def _schemathesis(web: Web, folder: Path, *arguments: str) -> None:
     assert process.returncode == 0, output.decode()
 
 
+async def test_both_ports_tell_how_many_commands_wait(shared: Running, web: Web) -> None:
+    (worker,) = shared.cluster.workers
+
+    async def lag(port: int) -> tuple[int, int]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/health") as answer:
+            queue = (await answer.json())["services"]["queue"]
+        return queue["lag"], queue["maxPartitionLag"]
+
+    async def until(port: int, total: int) -> int:
+        """Wait until so many commands wait, and tell how many do on one partition."""
+
+        async def probe() -> bool:
+            return (await lag(port))[0] == total
+
+        await eventually(probe, f"{total} commands that wait")
+        return (await lag(port))[1]
+
+    assert (await until(web.port, 0), await until(worker.port, 0)) == (0, 0)
+    worker.freeze()
+    try:
+        async with open_sender(shared.installation) as sender:
+            await sender.send(*(create(f"waiting {n}", key) for n, key in enumerate(["w-1", "w-1", "w-1", "w-2"])))
+        most = await until(web.port, 4)
+    finally:
+        worker.thaw()
+    await until(worker.port, 0)
+
+    assert most in (3, 4), "four if both ids have one partition"
+
+
+async def test_words_of_the_api_are_no_ids_over_http_and_on_kafka(shared: Running, web: Web) -> None:
+    alone = await web.ask("POST", "/assessments", REQUEST | {"assessmentId": "search"})
+    batch = await web.ask("POST", "/assessments/batch", [REQUEST | {"assessmentId": "stats"}])
+    async with open_sender(shared.installation) as sender:
+        await sender.send(create("reserved", "batch"))
+
+    async def probe() -> str | None:
+        async with shared.installation.database() as database:
+            found: str | None = await database.fetchval(
+                "SELECT code FROM command_rejections WHERE command_id = 'reserved'"
+            )
+            return found
+
+    assert (alone.status, alone.body["error"]["details"]["errors"][0]["pointer"]) == (400, "/assessmentId")
+    assert batch.body["errors"][0]["code"] == "VALIDATION_ERROR"
+    assert await eventually(probe, "the refusal of a create") == "VALIDATION_ERROR"
+
+
 async def test_schemathesis_finds_nothing(web: Web, tmp_path: Path) -> None:
     await _schemathesis(web, tmp_path, "--max-examples", "5")
 

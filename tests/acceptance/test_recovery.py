@@ -8,17 +8,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import orjson
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from redis.asyncio.client import PubSub
+from tests.harness.evidence import evidence_against
 from tests.harness.installation import Installation, create_installation, database_name, drop_database
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import Traffic, create
+from tests.harness.messages import Traffic, command, create
 from tests.harness.recovery import (
+    Snapshot,
+    Unseen,
     contents,
     difference,
     ends,
@@ -40,6 +44,10 @@ from assessmentstore.agents.topics import create_topics
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.events import event_from_json
 from assessmentstore.models.machine import evolve
+from assessmentstore.recovery.errors import RecoveryError
+from assessmentstore.recovery.fold import Until
+from assessmentstore.recovery.log import refuse_beside_workers
+from assessmentstore.recovery.replay import Answer, replay_beside, replay_caches, replay_live, replay_to_kafka
 from assessmentstore.settings import Settings
 from assessmentstore.store.cache import SharedCache
 from assessmentstore.store.changes import Outbox
@@ -50,7 +58,7 @@ from assessmentstore.store.redis import open_redis
 from assessmentstore.store.table import StateTable
 from assessmentstore.web.auth import Role
 
-_MESSAGES = 900
+_MESSAGES = 450
 
 
 @dataclass(frozen=True)
@@ -71,14 +79,29 @@ class Loaded:
             await worker.ended()
         else:
             await settled(self.installation)
+            await eventually(self._is_signed, "a checkpoint of each partition")
             await worker.stop()
 
-    def replay(self, *arguments: str) -> dict[str, object]:
-        """Replay, and return the answer."""
-        done = replay(self.installation, *arguments)
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, object] = orjson.loads(done.stdout)
-        return answer
+    async def _is_signed(self) -> bool:
+        async with self.installation.database() as database:
+            partitions = await database.fetchval("SELECT count(DISTINCT partition) FROM audit_checkpoints")
+        return bool(partitions == self.installation.settings.topic_partitions)
+
+    async def replay(self) -> Answer:
+        """What `assessmentstore replay` does, without a process of its own."""
+        return await replay_live(self.installation.settings, Unseen())
+
+    async def replay_beside(self, schema: str, until: Until) -> Answer:
+        """What `replay --schema` does."""
+        return await replay_beside(self.installation.settings, schema, until, Unseen())
+
+    async def replay_to_kafka(self) -> Answer:
+        """What `replay --to-kafka` does."""
+        return await replay_to_kafka(self.installation.settings, Unseen())
+
+    async def replay_caches(self) -> Answer:
+        """What `replay --caches` does."""
+        return await replay_caches(self.installation.settings, Unseen())
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +131,15 @@ async def test_a_lost_database_comes_back_row_by_row_though_the_replay_is_killed
         async with installation.database() as database:
             partly = await database.fetchval("SELECT count(*) FROM assessment_audit_trail")
         assert 0 < partly < len(before["assessment_audit_trail"])
-        answer = loaded.replay()
+        done = replay(installation)
         heard = [message async for message in _heard(messages)]
 
     assert difference(before, await snapshot(installation)) == []
     assert await ends(settings) == topics
     assert heard == []
-    assert 0 < int(str(answer["written"])) < sum(map(len, before.values()))
-    assert loaded.replay()["written"] == 0
+    assert (done.returncode, await evidence_against(installation)) == (0, []), done.stderr
+    assert 0 < orjson.loads(done.stdout)["written"] < sum(map(len, before.values()))
+    assert (await loaded.replay())["written"] == 0
 
 
 async def test_the_past_is_built_beside_the_present_and_touches_nothing(loaded: Loaded) -> None:
@@ -124,7 +148,7 @@ async def test_the_past_is_built_beside_the_present_and_touches_nothing(loaded: 
     events = [event_from_json(record.value or b"") for _, record in await _events(settings)]
     instant = sorted(event.occurred_at for event in events)[len(events) // 2]
 
-    answer = loaded.replay("--schema", "half", "--until", instant.isoformat())
+    answer = await loaded.replay_beside("half", Until(instant))
 
     states: dict[str, AssessmentRecord] = {}
     for event in events:
@@ -135,9 +159,9 @@ async def test_the_past_is_built_beside_the_present_and_touches_nothing(loaded: 
     assert difference(before, await snapshot(loaded.installation)) == []
     assert await ends(settings) == topics
     assert "half.assessment_states" in str(answer["query"])
-    assert loaded.replay("--schema", "half", "--until", instant.isoformat())["written"] == 0
-    other = replay(loaded.installation, "--schema", "half")
-    assert (other.returncode, "take another name" in other.stderr) == (1, True)
+    assert (await loaded.replay_beside("half", Until(instant)))["written"] == 0
+    with pytest.raises(RecoveryError, match="take another name"):
+        await loaded.replay_beside("half", Until())
 
 
 async def test_the_past_is_built_up_to_a_command_of_one_partition(loaded: Loaded) -> None:
@@ -145,7 +169,7 @@ async def test_the_past_is_built_up_to_a_command_of_one_partition(loaded: Loaded
     offsets = [offset for (partition, offset), _ in found if partition == 1]
     middle = offsets[len(offsets) // 2]
 
-    loaded.replay("--schema", "to_offset", "--until-offset", f"1:{middle}")
+    await loaded.replay_beside("to_offset", Until(offsets={1: middle}))
 
     states: dict[str, AssessmentRecord] = {}
     for (partition, offset), record in found:
@@ -161,7 +185,8 @@ async def test_what_was_committed_and_not_published_is_applied_again_after_the_l
     """The worker dies between Postgres and Kafka, so that Postgres knows more than Kafka when it is lost."""
     settings = loaded.installation.settings
     await loaded.work(crash_point=f"{CrashPoint.COMMITTED}:4")
-    await eventually(lambda: _without_members(loaded), "the replay into a database that is ahead")
+    await eventually(lambda: _without_members(settings), "the group to be empty")
+    await loaded.replay()
     assert await _taken_for_published(loaded.installation) == await emitted_watermarks(settings)
     await lose_database(loaded.installation, services)
     await migrate(settings.database_url)
@@ -169,13 +194,13 @@ async def test_what_was_committed_and_not_published_is_applied_again_after_the_l
     hasty = loaded.cluster.start()
     await eventually(lambda: _says(hasty, "run assessmentstore replay"), "the worker to see that Postgres is behind")
 
-    refused = replay(loaded.installation)
+    with pytest.raises(RecoveryError, match="stop them"):
+        await loaded.replay()
     await hasty.stop()
-    await eventually(lambda: _without_members(loaded), "the replay beside no worker")
+    await loaded.replay()
     assert await told(settings) == topics
     await loaded.work()
 
-    assert (refused.returncode, "stop them" in refused.stderr) == (1, True)
     await assert_exactly_once(loaded.installation)
 
 
@@ -188,7 +213,7 @@ async def test_lost_topics_come_back_byte_by_byte_though_the_replay_is_killed(lo
     await _leave_watermark(settings, 0, marks[0])
 
     assert killed(replay(loaded.installation, "--to-kafka", sabotage="small-batches,dies-in-reseed"))
-    answer = loaded.replay("--to-kafka")
+    answer = await loaded.replay_to_kafka()
 
     after = await told(settings)
     for name in before.keys() - {settings.commands_topic, settings.dead_letters_topic}:
@@ -201,7 +226,7 @@ async def test_lost_topics_come_back_byte_by_byte_though_the_replay_is_killed(lo
     assert not any(after[settings.commands_topic].values())
     assert difference(database, await snapshot(loaded.installation)) == []
     assert int(str(answer["skipped"])) >= 0
-    assert loaded.replay("--to-kafka") == {"published": 0, "skipped": 0, "deletions": 0}
+    assert await loaded.replay_to_kafka() == {"published": 0, "skipped": 0, "checkpoints": 0, "deletions": 0}
 
     await loaded.work()
     await assert_exactly_once(loaded.installation, lost=before[settings.commands_topic])
@@ -216,7 +241,7 @@ async def test_caches_are_filled_from_postgres_and_a_table_that_is_in_use_is_lef
         await redis.hset(f"{prefix}assessment:{wrong}", mapping={"v": "999", "d": b"{}"})
         await redis.set(f"{prefix}position:0", 1)
 
-    answer = loaded.replay("--caches")
+    answer = await loaded.replay_caches()
 
     async with open_redis(installation.settings) as redis:
         cache = SharedCache(redis, prefix)
@@ -231,13 +256,16 @@ async def test_caches_are_filled_from_postgres_and_a_table_that_is_in_use_is_lef
             found |= table.bulk_get(states.keys())
     assert found == states
 
-    with closing(StateTable(paths[0])):
-        refused = replay(installation, "--caches")
-    assert (refused.returncode, "stop the worker" in refused.stderr) == (1, True)
+    with closing(StateTable(paths[0])), pytest.raises(RecoveryError, match="stop the worker"):
+        await loaded.replay_caches()
 
 
 async def test_what_was_deleted_stays_deleted_and_is_there_in_the_past(loaded: Loaded, services: Settings) -> None:
-    """One that was deleted comes again, before Kafka hears of the deletion; others are deleted by cleanup."""
+    """One that was deleted comes again, before Kafka hears of the deletion; others are deleted by cleanup.
+
+    Ids of commands that were refused are used again, once cleanup has forgotten it. Then Postgres is lost, then Kafka,
+    then Postgres again.
+    """
     installation, settings = loaded.installation, loaded.installation.settings
     worker = loaded.cluster.start()
     await settled(installation)
@@ -246,8 +274,11 @@ async def test_what_was_deleted_stays_deleted_and_is_there_in_the_past(loaded: L
     again = next(key for key, state in states.items() if state.state == "completed")
     async with installation.database() as database, database.transaction():
         await delete_assessments(database, settings.commands_topic, [again])  # type: ignore[arg-type]
+        accepted, refused = await _forget_refusals(database)
     async with open_sender(installation) as sender:
-        await sender.send(create("once more", again, userid="ann"))
+        await sender.send(
+            create("once more", again, userid="ann"), create(accepted, "new"), command(refused, "start", "nobody")
+        )
     await settled(installation)
     async with running_web(installation) as web:
         deleted = await web.ask("POST", "/maintenance/cleanup", {"retentionDays": 0}, role=Role.ADMIN)
@@ -255,18 +286,20 @@ async def test_what_was_deleted_stays_deleted_and_is_there_in_the_past(loaded: L
     before = await snapshot(installation)
     await lose_database(installation, services)
 
-    loaded.replay()
+    await loaded.replay()
 
-    assert deleted.body["deleted"] > 10
-    found = await snapshot(installation)
-    # Words of the deleted, and when the last of them was created, are not brought back.
-    words = [set(shot.pop("search_vocabulary")) for shot in (before, found)]
-    assert words[0] >= words[1]
-    for shot in (before, found):
-        shot["server_totals"] = [row[:-1] for row in shot["server_totals"]]
-    assert difference(before, found) == []
-    loaded.replay("--schema", "undeleted", "--until", moment.isoformat())
+    assert deleted.body.get("deleted", 0) > 10, deleted.body
+    assert len(before["audit_deleted_rows"]) > 20
+    assert await evidence_against(installation) == []
+    assert _differences(before, await snapshot(installation)) == []
+    await loaded.replay_beside("undeleted", Until(moment))
     assert await _states(installation, "undeleted") == states
+    await lose_topics(settings)
+    assert (await loaded.replay_to_kafka())["deletions"] == len(before["assessment_deletions"])
+    await lose_database(installation, services)
+    await loaded.replay()
+    assert await evidence_against(installation) == []
+    assert _differences(before, await snapshot(installation)) == []
 
 
 async def test_commands_that_kafka_has_lost_are_told_with_what_to_do(loaded: Loaded, services: Settings) -> None:
@@ -280,11 +313,12 @@ async def test_commands_that_kafka_has_lost_are_told_with_what_to_do(loaded: Loa
     before = await snapshot(installation)
     await lose_database(installation, services)
 
-    done = replay(installation)
+    with pytest.raises(RecoveryError) as told_so:
+        await loaded.replay()
 
-    assert done.returncode == 1
-    assert f"partition {partition}: the commands {offset} to {offset} are gone from Kafka" in done.stderr
-    assert f"SET next_offset = {offset + 1}" in done.stderr
+    words = str(told_so.value)
+    assert f"partition {partition}: the commands {offset} to {offset} are gone from Kafka" in words
+    assert f"SET next_offset = {offset + 1}" in words
     found = await snapshot(installation)
     assert difference(before, found) == []
 
@@ -298,9 +332,9 @@ async def test_a_database_that_the_log_does_not_explain_is_left_alone(loaded: Lo
             "INSERT INTO assessment_states (assessment_id, state, request_data) VALUES ('x', 'failed', '{}')"
         )
 
-    done = replay(installation)
+    with pytest.raises(RecoveryError, match="the log does not explain them"):
+        await loaded.replay()
 
-    assert (done.returncode, "the log does not explain them" in done.stderr) == (1, True)
     async with installation.database() as database:
         assert await database.fetchval("SELECT count(*) FROM assessment_states") == 1
 
@@ -316,9 +350,32 @@ async def _says(worker: Worker, words: str) -> bool:
     return words in worker.log.read_text()
 
 
-async def _without_members(loaded: Loaded) -> bool:
-    """Replay; not while a worker that was killed is in the group."""
-    return replay(loaded.installation).returncode == 0
+async def _without_members(settings: Settings) -> bool:
+    """Whether a worker that was killed is out of the group."""
+    try:
+        await refuse_beside_workers(settings)
+    except RecoveryError:
+        return False
+    return True
+
+
+async def _forget_refusals(database: asyncpg.Connection) -> tuple[str, str]:
+    """Forget two refusals, as cleanup does in time, and return the ids of their commands."""
+    rows = await database.fetch(
+        "DELETE FROM command_rejections WHERE id IN (SELECT id FROM command_rejections ORDER BY id LIMIT 2)"
+        " RETURNING command_id"
+    )
+    one, other = (row["command_id"] for row in rows)
+    return one, other
+
+
+def _differences(before: Snapshot, after: Snapshot) -> list[str]:
+    """All but words that no document has, and when the last of the deleted was created."""
+    before, after = dict(before), dict(after)
+    for shot in (before, after):
+        del shot["search_vocabulary"]
+        shot["server_totals"] = [row[:-1] for row in shot["server_totals"]]
+    return difference(before, after)
 
 
 async def _leave_watermark(settings: Settings, partition: int, position: int) -> None:

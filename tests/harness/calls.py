@@ -36,7 +36,7 @@ BODIES: dict[str, Any] = {
     "cleanUp": {"retentionDays": 10_000},
 }
 
-_QUERIES = {"searchAssessments": "?q=web", "waitForAssessment": "?timeout=1"}
+_QUERIES = {"searchAssessments": "?q=web", "waitForAssessment": "?timeout=1", "diffAssessment": "?from=1"}
 
 
 @dataclass(frozen=True)

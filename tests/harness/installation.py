@@ -94,6 +94,8 @@ async def create_installation(services: Settings, template: str, folder: Path, *
         "data_dir": folder,
         "http_host": "127.0.0.1",
         "log_format": "json",
+        "audit_signing_key": SecretStr("ZmlmdHktdHdvIGJ5dGVzIG9mIGEga2V5IGZvciB0ZXM="),
+        "audit_checkpoint_interval": 0.5,
         "jwt_secret": SecretStr("a secret for tests, long enough for HS256"),
     }
     installation = Installation(Settings(_env_file=None, **(chosen | settings)))  # type: ignore[call-arg]

@@ -22,6 +22,7 @@ from assessmentstore.models.events import event_from_json
 from assessmentstore.models.machine import evolve
 from assessmentstore.store.postgres import record_from_row
 
+from .evidence import evidence_against
 from .installation import Installation
 from .load import Place
 from .messages import Message
@@ -52,6 +53,8 @@ class World:
     dead_letters: list[TopicRecord]
     states: dict[str, AssessmentRecord]
     tables: dict[str, list[asyncpg.Record]]
+    evidence: list[str]
+    """What the hashes and the signed checkpoints say against the audit trail."""
     redis: dict[str, dict[bytes, bytes]] | None
     """The hash of each assessment that Redis has; nothing where Redis is away."""
 
@@ -83,6 +86,7 @@ async def judge(
     checks: list[Callable[[World, Expected], Iterable[str]]] = [
         _check_states,
         _check_audit,
+        _check_evidence,
         _check_rejections,
         _check_dead_letters,
         _check_events,
@@ -187,6 +191,7 @@ async def _read(installation: Installation, *, redis: bool) -> World:
         dead_letters=(await read_topic(settings, settings.dead_letters_topic, 1))[0],
         states={row["assessment_id"]: record_from_row(row) for row in tables["assessment_states"]},
         tables=tables,
+        evidence=await evidence_against(installation),
         redis=await _read_redis(installation) if redis else None,
     )
 
@@ -266,6 +271,11 @@ def _check_audit(world: World, expected: Expected) -> Iterable[str]:
         if versions.get(item.command_id, should) != should:
             yield f"audit row of {item.command_id} says {versions[item.command_id]}, should say {should}"
     yield from _without_gaps("audit trail", [(r["assessment_id"], r["new_version"]) for r in rows], expected.overruled)
+
+
+def _check_evidence(world: World, _: Expected) -> Iterable[str]:
+    """Nobody changed the trail: not even a worker that died."""
+    return world.evidence
 
 
 def _with_known_version(expected: Expected) -> list[Outcome]:

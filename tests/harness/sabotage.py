@@ -77,7 +77,7 @@ def _freeze() -> None:
 
 def _small_batches() -> None:
     """A recovery commits little at a time, so that there is a middle to die in."""
-    rebuild._ITEMS = reseed._EVENTS = 40
+    rebuild._ITEMS = reseed._EVENTS = 20
 
 
 def _dying(owner: Any, name: str, count: int) -> Callable[[], None]:

@@ -54,6 +54,11 @@ class Author:
         for number in range(self._partitions):
             self._claims[number] = await self._store.claim(self._topic, number, owner="author", epoch=None)
 
+    @property
+    def claims(self) -> Sequence[PartitionClaim]:
+        """What it has of each partition."""
+        return list(self._claims.values())
+
     def partition(self, key: str) -> int:
         """Where the commands of an assessment stand."""
         return zlib.crc32(key.encode()) % self._partitions

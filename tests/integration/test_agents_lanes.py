@@ -11,6 +11,8 @@ R4  a batch that begins beyond the applied position is never applied
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -151,7 +153,7 @@ async def flowing(partition: Partition, consumer: type[Consumer] = Consumer) -> 
     async def on_bug(error: BaseException) -> None:
         bugs.append(error)
 
-    lanes = Lanes(lambda _: partition, on_bug)
+    lanes = Lanes(lambda _: partition, on_bug, batch_size=4)
     lanes.open([0], 1, partition)
     await until(lambda: lanes.current[0].flowing)
     yield consumer(partition, lanes), lanes.current[0]
@@ -170,6 +172,47 @@ async def until(condition: Callable[[], Any]) -> None:
 async def test_all_records_are_applied_once_and_in_order() -> None:
     partition = Partition()
     async with flowing(partition) as (consumer, _):
+        await consumer.fetch_all()
+
+    assert partition.applied == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "batches"), [((1, 1, 1, 2), [[0], [1, 2, 3, 4]]), ((1, 3, 2), [[0], [1, 2, 3], [4, 5]])]
+)
+async def test_what_comes_while_a_batch_is_under_way_becomes_the_next_one(
+    pieces: tuple[int, ...], batches: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As much of it as fits into a batch, which has four records at most here."""
+    partition, applied = Partition(), []
+    original = partition.apply
+
+    async def apply(records: Sequence[Record]) -> None:
+        applied.append([record.offset for record in records])
+        await original(records)
+
+    monkeypatch.setattr(partition, "apply", apply)
+    async with flowing(partition) as (_, lane):
+        partition.hold.clear()
+        for start, end in itertools.pairwise(itertools.accumulate(pieces, initial=0)):
+            lane.put(RecordBatch(lane.flow, start, partition.log[start:end]))
+            await until(lambda: applied)
+        partition.hold.set()
+        await until(lambda: len(applied) == len(batches))
+
+    assert applied == batches
+
+
+async def test_what_was_skipped_between_two_pieces_is_fetched_again() -> None:
+    partition = Partition()
+    async with flowing(partition) as (consumer, lane):
+        partition.hold.clear()
+        flow = lane.flow
+        lane.put(RecordBatch(flow, 0, partition.log[:1]))
+        lane.put(RecordBatch(flow, 1, partition.log[1:2]))
+        lane.put(RecordBatch(flow, 3, partition.log[3:4]))
+        partition.hold.set()
+        await until(lambda: lane.flow != flow and lane.flowing)
         await consumer.fetch_all()
 
     assert partition.applied == list(range(20))
@@ -210,7 +253,7 @@ async def test_r1_what_a_fetch_brings_for_an_ended_flow_is_fetched_again(
             await consumer.fetch()
             await asyncio.sleep(0)
         await until(lambda: lane.wants_records)
-        await until(lambda: partition.position == 20 and lane._waiting.empty())
+        await until(lambda: partition.position == 20 and lane._waiting == deque())
         await consumer.fetch()
 
     assert (partition.applied == list(range(20))) is complete
@@ -255,7 +298,7 @@ async def test_r3_a_late_batch_of_an_ended_lane_starts_nothing() -> None:
         consumer.app.lanes.open([0], 2, partition)
         await until(lambda: consumer.app.lanes.current[0].flowing)
         consumer.app.lanes.put(0, late)
-        assert consumer.app.lanes.current[0]._waiting.empty()
+        assert consumer.app.lanes.current[0]._waiting == deque()
 
     assert partition.applied == []
 
@@ -265,7 +308,7 @@ async def test_r3_an_ended_lane_finishes_the_batch_under_way_and_begins_no_other
     async with flowing(partition) as (consumer, lane):
         partition.hold.clear()
         await consumer.fetch()
-        await until(lambda: lane._waiting.qsize() == 1)
+        await until(lambda: len(lane._waiting) == 1)
         closing = asyncio.create_task(consumer.app.lanes.close())
         await until(lambda: not lane.flowing)
         partition.hold.set()
@@ -350,7 +393,7 @@ async def test_a_topic_that_lacks_what_comes_next_is_not_passed_over(applied: in
     """To fetch from an offset that the topic does not have would begin somewhere else without a word."""
     partition = Partition(size=size)
     partition.applied, partition.first = list(range(applied)), first
-    lanes = Lanes(lambda _: partition, _no_bug)
+    lanes = Lanes(lambda _: partition, _no_bug, batch_size=4)
 
     lanes.open([0], 1, partition)
     await until(lambda: partition.claims >= 2)

@@ -14,6 +14,7 @@ from assessmentstore.agents.fold import Decoded, Folded, fold
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from assessmentstore.models.errors import ErrorCode, Rejection
+from assessmentstore.models.events import event_from_json
 from assessmentstore.settings import Settings
 from assessmentstore.store.batch import BatchStore, FencedError, PartitionClaim
 from assessmentstore.store.changes import DeadLetter
@@ -159,6 +160,39 @@ async def test_a_version_that_was_changed_behind_our_back_is_never_overwritten(s
     row = await one_row(pools, "SELECT state, version, message FROM assessment_states")
     assert tuple(row) == ("pending", 5, "by hand")
     assert await pools.read.fetchval("SELECT next_offset FROM command_offsets") == 1
+
+
+async def test_a_head_that_is_not_the_one_in_postgres_is_never_chained_to(store: BatchStore, pools: Pools) -> None:
+    """A view may have one from another life of the assessment: the batch is decided again, and Postgres' own counts."""
+    mine = await claim(store)
+    states = (await apply(store, mine, command(0, "create"))).changes.after
+    mine = await store.claim(TOPIC, 0, owner="one", epoch=mine.epoch)
+    start = command(1, "start")
+
+    with pytest.raises(StaleViewError):
+        async with store.transaction(mine, next_offset=2) as transaction:
+            await transaction.write(fold([start], states, {}, transaction.now).changes, {"a1": bytes(32)})
+    async with store.transaction(mine, next_offset=2) as transaction:
+        await transaction.write(fold([start], states, {}, transaction.now).changes)
+
+    first, second = await pools.read.fetch("SELECT * FROM assessment_audit_trail ORDER BY new_version")
+    assert second["previous_hash"] == first["row_hash"] != bytes(32)
+
+
+async def test_a_replay_of_the_same_commands_makes_the_same_hashes(store: BatchStore, pools: Pools) -> None:
+    """The events come back from their JSON, and are written by the same path."""
+    mine = await claim(store)
+    changes = (await apply(store, mine, command(0, "create"), command(1, "start"))).changes
+    query = "SELECT previous_hash, row_hash FROM assessment_audit_trail ORDER BY new_version"
+    before = await pools.read.fetch(query)
+    await pools.write.execute("TRUNCATE assessment_states CASCADE")
+
+    again = [replace(item, event=event_from_json(item.value)) for item in changes.accepted]
+    async with store.transaction(replace(mine, next_offset=2), next_offset=3) as transaction:
+        await transaction.write(replace(changes, accepted=again))
+
+    assert await pools.read.fetch(query) == before
+    assert await pools.read.fetchval("SELECT audit_hash FROM assessment_states") == before[-1]["row_hash"]
 
 
 async def test_an_id_that_was_inserted_behind_our_back_is_never_overwritten(store: BatchStore) -> None:

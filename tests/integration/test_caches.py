@@ -231,3 +231,22 @@ def test_what_is_evicted_from_a_table_is_gone_from_disk_and_memory(tmp_path: Pat
     assert table.bulk_get(["a1", "ä", "a3"]) == {"a3": states["a3"]}
     assert (table.get("ä"), table.position) == (None, 7)
     table.close()
+
+
+def test_a_table_keeps_the_hash_of_the_last_audit_row_beside_a_state(tmp_path: Path) -> None:
+    """Those that a worker from before there were hashes wrote have none."""
+    table = StateTable(tmp_path / "table")
+    states = {key: state(key) for key in ("a1", "a2", "a3")}
+    values = {key: record.to_json() for key, record in states.items()}
+    heads = {"a1": bytes(range(32)), "a2": bytes(32)}
+
+    table.apply(values, position=7, records={"a1": states["a1"]}, heads=heads)
+
+    assert table.heads(["a1", "a2", "a3", "unknown"]) == heads
+    assert table.bulk_get(states) == states
+    table.close()
+    again = StateTable(tmp_path / "table")
+    assert (again.heads(states), again.bulk_get(states)) == (heads, states)
+    again.apply({"a1": values["a1"]}, position=8)
+    assert again.heads(states) == {"a2": heads["a2"]}
+    again.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -177,13 +178,26 @@ async def test_what_is_no_valid_request(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(bodies, "MAX_BATCH_BYTES", 2**20)
     with_body = [route for route in CLOSED if route.body]
     async with serving(app.build_app(alone())) as base:
-        wrong = await produced(base, {route.name: invalid(route) for route in CLOSED}, bearer())
+        wrong = await produced(base, {route.name: invalid(route) for route in ROUTES}, bearer())
         large = await produced(base, {route.name: too_large(route, 2**20) for route in with_body}, bearer())
         other = await produced(base, {route.name: of_another_type(route) for route in with_body}, bearer())
 
     assert wrong == documented("VALIDATION_ERROR")
     assert large == documented("PAYLOAD_TOO_LARGE")
     assert other == documented("UNSUPPORTED_MEDIA_TYPE")
+
+
+async def test_no_route_ignores_a_parameter_that_it_does_not_have() -> None:
+    found = {}
+    async with serving(app.build_app(alone())) as base, ClientSession(headers=bearer()) as session:
+        for route in ROUTES:
+            good = call(route)
+            path = f"{good.path}{'&' if '?' in good.path else '?'}limits=3"
+            told = await replace(good, path=path).ask(session, base)
+            DOCUMENT.check(route, told)
+            found[route.name] = told.status, told.body["error"]["details"]["parameter"]
+
+    assert found == {route.name: (400, "limits") for route in ROUTES}
 
 
 async def test_a_body_that_does_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:

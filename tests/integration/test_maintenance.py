@@ -106,22 +106,103 @@ async def test_an_interrupted_cleanup_goes_on_counting(pools: Pools, store: Main
 
     first = await store.delete_some("ann", "k", ended_before=before)
     second = await store.delete_some("ann", "k", ended_before=before)
-    await BatchRequests(pools.write).finish("ann", "k", b'{"deleted":5}')
+    await BatchRequests(pools.write).finish("ann", "k", b'{"deleted":5}', None)
     third = await store.delete_some("ann", "k", ended_before=before)
 
     assert [(chunk.total, chunk.last) for chunk in (first, second, third)] == [(3, False), (5, True), (5, True)]
 
 
-async def test_keys_of_long_ago_are_free_again(pools: Pools, store: Maintenance) -> None:
+async def forget_all(store: Maintenance, days: int) -> int:
+    """Forget all there is beside the assessments, and count the rounds."""
+    before, rounds = await store.retention_start(days), 1
+    while not await store.forget_some(before):
+        rounds += 1
+    return rounds
+
+
+@pytest.mark.parametrize(("days", "kept"), [(0, "k new"), (30, "k new"), (32, "k new old-0 old-1 old-2 old-3 old-4")])
+async def test_keys_of_long_ago_are_free_again(pools: Pools, store: Maintenance, days: int, kept: str) -> None:
     requests = BatchRequests(pools.write)
-    for number in range(7):
+    for number in range(5):
         await requests.begin("ann", f"old-{number}", b"f", {})
-    await pools.read.execute("UPDATE batch_requests SET created_at = NOW() - interval '31 days'")
+    await pools.read.execute("UPDATE batch_requests SET created_at = NOW() - interval '31 days' WHERE key <> 'k'")
     await requests.begin("ann", "new", b"f", {})
 
-    await store.forget_requests()
+    await forget_all(store, days)
 
-    assert await pools.read.fetchval("SELECT string_agg(key, ' ') FROM batch_requests") == "new"
+    assert await pools.read.fetchval("SELECT string_agg(key, ' ' ORDER BY key) FROM batch_requests") == kept
+
+
+async def test_refused_commands_go_with_the_retention_once_they_are_published(pools: Pools, store: Maintenance) -> None:
+    await fill(pools, 1, published=8)
+    await pools.read.execute(
+        "INSERT INTO command_rejections (command_id, command_type, command_fingerprint, assessment_id, code, message,"
+        " details, created_at, command_partition, command_offset)"
+        " SELECT 'c' || n, 'assessment.start', 'f', 'a0', 'x', 'y', '{}',"
+        " NOW() - CASE WHEN n IN (4, 5) THEN interval '1 second' ELSE interval '10 days' END, 0, n"
+        " FROM generate_series(0, 9) AS n"
+    )
+    left = "SELECT string_agg(command_id, ' ' ORDER BY command_id) FROM command_rejections"
+
+    assert await forget_all(store, 11) == 1
+    assert await pools.read.fetchval("SELECT count(*) FROM command_rejections") == 10
+    assert await forget_all(store, 9) == 3
+    assert await pools.read.fetchval(left) == "c4 c5 c8 c9", "two are new, two are not published"
+    await forget_all(store, 0)
+    assert await pools.read.fetchval(left) == "c4 c5 c8 c9", "somebody may be waiting for the answer"
+
+
+async def test_dead_letters_go_once_somebody_saw_to_them(pools: Pools, store: Maintenance) -> None:
+    await fill(pools, 1, published=8)
+    await pools.read.execute(
+        "INSERT INTO dead_letters (command_partition, command_offset, header_names, header_values, reason, created_at)"
+        " SELECT 0, n, '{}', '{}', 'x', NOW() - make_interval(days => 10 * (n % 2)) FROM generate_series(0, 9) AS n"
+    )
+    await pools.read.execute("UPDATE dead_letters SET redriven_at = NOW() WHERE command_offset IN (0, 1, 9)")
+    await pools.read.execute("UPDATE dead_letters SET dropped_at = NOW() WHERE command_offset IN (2, 3)")
+
+    await forget_all(store, 9)
+
+    left = "SELECT string_agg(command_offset::text, ' ' ORDER BY command_offset) FROM dead_letters"
+    assert await pools.read.fetchval(left) == "0 2 4 5 6 7 8 9", "two are new, one is not published, the rest are open"
+
+
+async def test_words_that_no_document_has_any_more_are_forgotten(pools: Pools, store: Maintenance) -> None:
+    await fill(pools, 4, published=4)
+    await pools.read.execute(
+        "INSERT INTO assessment_states (assessment_id, state, request_data) VALUES ('b', 'pending', '{}')"
+    )
+    await pools.read.execute(
+        "INSERT INTO assessment_search (assessment_id, created_at, names, document)"
+        " SELECT assessment_id, NOW(), '', CASE assessment_id WHEN 'b' THEN 'common:1A kept:1A' WHEN 'a1'"
+        " THEN 'common:1A rare:1B web01:1C' ELSE 'common:1A' END::tsvector FROM assessment_states"
+    )
+    await pools.read.execute("INSERT INTO search_vocabulary VALUES ('common'), ('kept'), ('rare'), ('strange')")
+
+    await chunks(store, await store.retention_start(9))
+
+    words = await pools.read.fetchval("SELECT string_agg(word, ' ' ORDER BY word) FROM search_vocabulary")
+    assert words == "common kept strange", "only words of what went are looked at"
+
+
+async def test_a_word_is_kept_that_only_an_old_document_has(
+    pools: Pools, store: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_NEWEST_DOCUMENTS", 1)
+    await fill(pools, 1, published=1)
+    await pools.read.execute(
+        "INSERT INTO assessment_states (assessment_id, state, request_data)"
+        " VALUES ('b', 'pending', '{}'), ('c', 'pending', '{}')"
+    )
+    await pools.read.execute(
+        "INSERT INTO assessment_search (assessment_id, created_at, names, document) VALUES"
+        " ('a0', NOW(), '', 'word:1A'), ('b', NOW() - interval '1 year', '', 'word:1A'), ('c', NOW(), '', 'other:1A')"
+    )
+    await pools.read.execute("INSERT INTO search_vocabulary VALUES ('word')")
+
+    assert await chunks(store, await store.retention_start(9)) == [1]
+
+    assert await pools.read.fetchval("SELECT word FROM search_vocabulary") == "word"
 
 
 async def test_expired_ones_are_found_by_an_index(pools: Pools, store: Maintenance) -> None:

@@ -20,10 +20,13 @@ from assessmentstore.settings import Settings, without_password
 
 SECRET = "a-secret-that-is-long-enough-for-hs256"
 COMMANDS = (
-    *("dev", "migrate", "worker", "web", "token", "create", "get", "history", "wait", "watch", "cancel", "retry"),
+    *("dev", "migrate", "worker", "web", "token"),
+    *("create", "get", "diff", "history", "wait", "watch", "cancel", "retry"),
     *("list", "search", "stats", "batch", "top", "events", "cleanup", "replay"),
 )
 SERVICES = ("up", "down", "env")
+DEAD_LETTERS = ("list", "show", "redrive", "drop")
+AUDIT = ("keygen", "export", "verify", "check")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +48,15 @@ def claims(result: Result) -> dict[str, Any]:
     return decoded
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), *(["services", name] for name in SERVICES)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([name] for name in COMMANDS),
+        *(["services", name] for name in SERVICES),
+        *(["dead-letters", name] for name in DEAD_LETTERS),
+        *(["audit", name] for name in AUDIT),
+    ],
+)
 def test_the_help_of_every_command_says_what_it_does_and_has_an_example(command: list[str]) -> None:
     result = call(*command, "--help")
 
@@ -58,7 +69,7 @@ def test_the_list_of_commands_has_a_whole_sentence_for_each() -> None:
     result = call("--help")
 
     listed = [line.split(maxsplit=1) for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert sorted(name for name, _ in listed) == sorted([*COMMANDS, "services"])
+    assert sorted(name for name, _ in listed) == sorted([*COMMANDS, "services", "dead-letters", "audit"])
     assert all(text.endswith(".") and not text.endswith("...") for _, text in listed)
 
 

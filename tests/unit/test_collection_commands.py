@@ -236,6 +236,48 @@ async def test_history_draws_a_table(api: FakeApi) -> None:
     )
 
 
+DIFF = {
+    "assessmentId": "a-1",
+    "from": 2,
+    "to": 3,
+    "changes": [
+        {"field": "/message", "from": None, "to": "more"},
+        {"field": "/resultData/own", "to": {"a": 1}},
+    ],
+}
+
+
+async def test_diff_prints_a_line_for_each_change(api: FakeApi) -> None:
+    api.will_answer(DIFF)
+
+    result = await call(api, "diff", "a-1", "2", "3")
+
+    assert lines(result) == DIFF["changes"]
+    assert (api.asked[0].path, api.asked[0].query) == ("/assessments/a-1/diff", {"from": "2", "to": "3"})
+
+
+@pytest.mark.usefixtures("people")
+async def test_diff_draws_a_table(api: FakeApi) -> None:
+    api.will_answer(DIFF)
+
+    result = await call(api, "diff", "a-1", "2")
+
+    assert api.asked[0].query == {"from": "2"}
+    assert re.search(r"field +version 2 +version 3", text(result))
+    assert re.search(r"/message +null +more", text(result))
+    assert re.search(r"/resultData/own +\(none\) +{", text(result))
+
+
+async def test_get_looks_back(api: FakeApi) -> None:
+    api.will_answer(STATE)
+    api.will_answer(STATE)
+
+    await call(api, "get", "a-1", "--at-version", "2")
+    await call(api, "get", "a-1", "--at", "2026-01-31")
+
+    assert [asked.query for asked in api.asked] == [{"atVersion": "2"}, {"at": "2026-01-31"}]
+
+
 async def test_top_prints_one_snapshot(api: FakeApi) -> None:
     api.at = {"/assessments/stats": STATISTICS, "/metrics": METRICS, "/assessments": PAGE}
 

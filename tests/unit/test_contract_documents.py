@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from tests.harness.documented import AsyncApi, OpenApi
 
+from assessmentstore.models.base import RESERVED_IDS
 from assessmentstore.models.commands import CommandType
 from assessmentstore.models.events import EventType
 from assessmentstore.settings import Settings
@@ -51,6 +52,32 @@ def test_every_route_of_the_application_is_in_the_document_and_the_other_way_rou
 
     documented = {(method.upper(), path) for path, methods in OPENAPI.document["paths"].items() for method in methods}
     assert served == documented
+
+
+def test_the_bounds_of_numbers_in_queries_are_told() -> None:
+    parameters = OPENAPI.document["paths"]["/assessments"]["get"]["parameters"]
+    bounds = {
+        item["name"]: (item["schema"]["minimum"], item["schema"]["maximum"])
+        for item in parameters
+        if item.get("schema", {}).get("type") == "integer"
+    }
+
+    assert bounds == {
+        "limit": (1, 1000),
+        "offset": (0, 10_000),
+        "minPriority": (1, 10),
+        "maxPriority": (1, 10),
+        "minProgress": (0, 100),
+        "maxProgress": (0, 100),
+    }
+
+
+def test_no_id_stands_in_the_place_of_a_word() -> None:
+    words = {
+        segments[2] for route in ROUTES if len(segments := route.path.split("/")) > 2 if segments[1] == "assessments"
+    }
+
+    assert words - {"{id}"} == RESERVED_IDS - {".", ".."}
 
 
 def test_names_of_operations_are_unique() -> None:

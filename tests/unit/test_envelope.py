@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assessmentstore.models.base import RESERVED_IDS
 from assessmentstore.models.commands import Cancel, Command, CommandType, Complete, Create, ReportProgress
 from assessmentstore.models.envelope import MAX_COMMAND_BYTES, Headers, RefusedCommand, decode_command
 from assessmentstore.models.errors import ErrorCode, NotACommandError
@@ -52,6 +53,16 @@ def test_a_structured_command_needs_no_header() -> None:
     assert decoded.data == ReportProgress(progress=50)
     assert decoded.expected_version == 3
     assert (decoded.header.user_id, decoded.header.reply_to) == ("bob", "web1")
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_IDS))
+def test_a_word_of_the_api_is_no_id_to_create(name: str) -> None:
+    created = structured(type="assessment.create", subject=name, data=CREATE)
+
+    assert refusal(name.encode(), created).startswith(f"{name} is reserved")
+    assert command(name.encode(), structured(subject=name)).header.assessment_id == name, (
+        "there is none: it is not found"
+    )
 
 
 def test_a_structured_command_may_say_so_in_its_content_type() -> None:

@@ -27,6 +27,7 @@ from assessmentstore.recovery.fold import Deleted, Until, fold_items, touched
 from assessmentstore.recovery.records import LoggedEvent, command_offset, read_event, read_letter, read_rejection
 from assessmentstore.recovery.side import beside
 from assessmentstore.settings import Settings
+from assessmentstore.store.chaining import Head, chain
 from assessmentstore.store.changes import DeadLetter, Refused
 from assessmentstore.store.rows import audit_row, metric_row
 from assessmentstore.store.search import is_indexed, search_row
@@ -79,14 +80,17 @@ def record(key: bytes | None, value: bytes | None, headers: Any) -> Any:
 def written(items: Sequence[LoggedEvent], cuts: Sequence[int]) -> tuple[list[Any], dict[str, AssessmentRecord]]:
     """The rows that batches with these ends would write, and the states after them."""
     states: dict[str, AssessmentRecord] = {}
+    heads: dict[str, bytes] = {}
     rows: list[Any] = []
     for first, end in pairwise(sorted({0, *cuts, len(items)})):
         batch = items[first:end]
         changes = fold_items(batch, {key: states[key] for key in touched(batch) & states.keys()})
+        links, after = chain(changes, 0, {key: Head.of(head) for key, head in heads.items()})
         states |= changes.after
+        heads |= after
         rows += [
-            (audit_row(item), metric_row(item), search_row(item.after) if is_indexed(item.event) else None)
-            for item in changes.accepted
+            (audit_row(item, link), metric_row(item), search_row(item.after) if is_indexed(item.event) else None)
+            for item, link in zip(changes.accepted, links, strict=True)
         ]
     return rows, states
 

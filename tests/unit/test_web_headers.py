@@ -12,7 +12,6 @@ from assessmentstore.web.headers import (
     none_match,
     prefers_async,
     trace_context,
-    whole_number,
 )
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -117,14 +116,3 @@ def test_a_missing_or_broken_trace_context_is_replaced_by_a_new_one(header: str 
 
     assert new != header
     assert trace_context(new) == new
-
-
-@pytest.mark.parametrize(("query", "number"), [({}, 7), ({"n": "0"}, 0), ({"n": "100"}, 100)])
-def test_a_whole_number_has_a_default(query: dict[str, str], number: int) -> None:
-    assert whole_number(query, "n", default=7, largest=100) == number
-
-
-@pytest.mark.parametrize("text", ["", "-1", "101", "1.5", "1e1", "ten", "٣", " 1", "9" * 100])
-def test_what_is_no_whole_number_in_range_is_refused(text: str) -> None:
-    with pytest.raises(RejectedError, match="send a whole number from 0 to 100"):
-        whole_number({"n": text}, "n", default=7, largest=100)

@@ -150,8 +150,18 @@ async def test_a_version_that_does_not_come_is_unavailable(client: Client, monke
     assert (error["code"], error["details"]) == ("SERVICE_UNAVAILABLE", {"minVersion": 4, "version": 3})
 
 
-async def test_a_wrong_min_version_is_refused(client: Client) -> None:
-    assert (await client.get("/assessments/a-1?minVersion=new")).status == 400
+@pytest.mark.parametrize("text", ["", "-1", "2147483648", "1.0", "1e1", "1_0", "new", "٣", " 1", "9" * 100])
+async def test_a_wrong_min_version_is_refused(client: Client, text: str) -> None:
+    answer = await client.get("/assessments/a-1", params={"minVersion": text})
+
+    assert (answer.status, (await answer.json())["error"]["details"]["parameter"]) == (400, "minVersion")
+
+
+@pytest.mark.parametrize("path", ["/assessments/a-1", "/health", "/ready", "/metrics"])
+async def test_a_parameter_that_no_route_of_a_worker_has_is_refused(client: Client, path: str) -> None:
+    answer = await client.get(path, params={"verbose": "1"})
+
+    assert (answer.status, (await answer.json())["error"]["details"]["parameter"]) == (400, "verbose")
 
 
 async def test_a_source_that_hangs_is_given_up(

@@ -2,26 +2,29 @@
 -- Take a key for a request; no row where it is taken.
 INSERT INTO batch_requests (user_id, key, fingerprint, plan) VALUES ($1, $2, $3, $4::jsonb)
 ON CONFLICT (user_id, key) DO NOTHING
-RETURNING fingerprint, plan, answer
+RETURNING fingerprint, plan, answer, token
 
 -- find_request --
 -- The request that has a key.
-SELECT fingerprint, plan, answer FROM batch_requests WHERE user_id = $1 AND key = $2
+SELECT fingerprint, plan, answer, token FROM batch_requests WHERE user_id = $1 AND key = $2
 
 -- finish_request --
--- Keep the answer for repeats; the first one stands.
-UPDATE batch_requests SET answer = COALESCE(answer, $3::json) WHERE user_id = $1 AND key = $2 RETURNING answer
+-- Keep the answer for repeats, and what it promised; the first one stands.
+UPDATE batch_requests
+SET answer = COALESCE(answer, $3::json), token = CASE WHEN answer IS NULL THEN $4 ELSE token END
+WHERE user_id = $1 AND key = $2
+RETURNING answer
 
 -- forget_request --
 -- A request that nobody can repeat, since its key was never told.
 DELETE FROM batch_requests WHERE user_id = $1 AND key = $2
 
 -- forget_old_requests --
--- Requests of so many days ago, some at a time.
+-- Some of the requests from before a time that are so many days old, too.
 DELETE FROM batch_requests
 WHERE (user_id, key) IN (
     SELECT user_id, key FROM batch_requests
-    WHERE created_at < NOW() - make_interval(days => $1) ORDER BY created_at LIMIT $2
+    WHERE created_at < LEAST($1, NOW() - make_interval(days => $2)) ORDER BY created_at LIMIT $3
 )
 
 -- owners --

@@ -49,52 +49,54 @@ WHERE command_id = ANY($1::text[])
 -- New assessments; an id that is taken is passed over, so that the caller can count and look again.
 INSERT INTO assessment_states (
     assessment_id, state, version, progress, message, created_at, updated_at, started_at, completed_at,
-    request_data, result_data, error_message, retry_count, next_retry_at, metadata
+    request_data, result_data, error_message, retry_count, next_retry_at, metadata, audit_hash
 )
 SELECT
     assessment_id, state, version, progress, message, created_at, updated_at, started_at, completed_at,
-    request_data::jsonb, result_data::jsonb, error_message, retry_count, next_retry_at, metadata::jsonb
+    request_data::jsonb, result_data::jsonb, error_message, retry_count, next_retry_at, metadata::jsonb, audit_hash
 FROM unnest(
     $1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $7::timestamptz[],
     $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::int[], $14::timestamptz[],
-    $15::text[]
+    $15::text[], $16::bytea[]
 ) AS new (
     assessment_id, state, version, progress, message, created_at, updated_at, started_at, completed_at,
-    request_data, result_data, error_message, retry_count, next_retry_at, metadata
+    request_data, result_data, error_message, retry_count, next_retry_at, metadata, audit_hash
 )
 ON CONFLICT (assessment_id) DO NOTHING
 
 -- update_states --
--- Changed assessments, each only where its version is the one that the change was decided on.
+-- Changed assessments, each only where its version is the one that the change was decided on, and its last audit row
+-- the one that the next is chained to.
 UPDATE assessment_states AS stored
 SET state = changed.state, version = changed.version, progress = changed.progress, message = changed.message,
     updated_at = changed.updated_at, started_at = changed.started_at, completed_at = changed.completed_at,
     result_data = changed.result_data::jsonb, error_message = changed.error_message,
-    retry_count = changed.retry_count, next_retry_at = changed.next_retry_at
+    retry_count = changed.retry_count, next_retry_at = changed.next_retry_at, audit_hash = changed.audit_hash
 FROM unnest(
     $1::text[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[], $7::timestamptz[], $8::timestamptz[],
-    $9::timestamptz[], $10::text[], $11::text[], $12::int[], $13::timestamptz[]
+    $9::timestamptz[], $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::bytea[], $15::bytea[]
 ) AS changed (
     assessment_id, expected_version, state, version, progress, message, updated_at, started_at, completed_at,
-    result_data, error_message, retry_count, next_retry_at
+    result_data, error_message, retry_count, next_retry_at, expected_hash, audit_hash
 )
 WHERE stored.assessment_id = changed.assessment_id AND stored.version = changed.expected_version
+    AND stored.audit_hash IS NOT DISTINCT FROM changed.expected_hash
 
 -- insert_audit --
 -- One row for each accepted command.
 INSERT INTO assessment_audit_trail (
     assessment_id, action, old_state, new_state, old_version, new_version, user_id, details, created_at,
-    command_id, command_fingerprint, command_partition, command_offset, traceparent
+    command_id, command_fingerprint, command_partition, command_offset, traceparent, previous_hash, row_hash
 )
 SELECT
     assessment_id, action, old_state, new_state, NULLIF(new_version - 1, 0), new_version, user_id, details::jsonb,
-    created_at, command_id, command_fingerprint, $1::int, command_offset, traceparent
+    created_at, command_id, command_fingerprint, $1::int, command_offset, traceparent, previous_hash, row_hash
 FROM unnest(
     $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[], $9::timestamptz[],
-    $10::text[], $11::bytea[], $12::bigint[], $13::text[]
+    $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::bytea[], $15::bytea[]
 ) AS new (
     assessment_id, action, old_state, new_state, new_version, user_id, details, created_at, command_id,
-    command_fingerprint, command_offset, traceparent
+    command_fingerprint, command_offset, traceparent, previous_hash, row_hash
 )
 
 -- insert_metrics --

@@ -8,6 +8,8 @@ CREATE TABLE assessment_deletions (
     -- Everything below was applied when it was deleted.
     position BIGINT NOT NULL,
     deleted_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    -- Of its audit rows, whose hashes are in audit_deleted_rows.
+    row_offsets BIGINT[] NOT NULL,
     told BOOLEAN NOT NULL DEFAULT false
 );
 

@@ -1,0 +1,116 @@
+"""Dead letters on their way back to the commands topic, each marked once Kafka has it.
+
+Whoever dies between the two sends it again the next time: the command id makes a duplicate of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+
+from ..models.errors import RejectedError
+from ..models.redrive import Letter, command_id, redriven
+from ..settings import Settings
+from ..store.dead_letters import DeadLetters, HeldLetter, LetterState, StoredLetter
+from .publisher import MAX_RECORD_BYTES, kafka_errors
+
+_REQUEST_MILLISECONDS = 10_000
+
+
+class Outcome(NamedTuple):
+    """What became of one dead letter."""
+
+    place: str
+    did: str
+    """`redriven` or `dropped`; `nothing`, where somebody saw to it before; `refused`, where it cannot be sent."""
+    state: LetterState
+    to: str | None = None
+    """Where it stands on the commands topic now."""
+    command_id: str | None = None
+    why: str | None = None
+    """It was refused."""
+
+
+class Redriver:
+    """Sends dead letters again."""
+
+    def __init__(self, letters: DeadLetters, producer: AIOKafkaProducer, topic: str, by: str) -> None:
+        self._letters = letters
+        self._producer = producer
+        self._topic = topic
+        self._by = by
+
+    async def redrive(self, stored: StoredLetter, *, corrected: bytes | None = None, again: bool = False) -> Outcome:
+        """Send one, if it is open or is to be sent `again`.
+
+        Raises:
+            NoDeadLetterError: it is gone.
+            UnavailableError: Postgres or Kafka is away; it may have been sent, and may be sent again.
+        """
+        async with self._letters.held(stored.id) as held:
+            # 1. What somebody saw to before is left alone.
+            if held.stored.state is not LetterState.OPEN and not again:
+                return _nothing(held)
+            # 2. Kafka has it ...
+            try:
+                record = redriven(held.stored.letter, corrected)
+            except RejectedError as error:
+                return Outcome(held.stored.letter.place, "refused", held.stored.state, why=str(error))
+            partition, offset = await self._send(record)
+            # 3. ... and then it is marked.
+            await held.mark_redriven(self._by, partition, offset)
+        return Outcome(record.place, "redriven", LetterState.REDRIVEN, f"{partition}:{offset}", command_id(record))
+
+    async def _send(self, record: Letter) -> tuple[int, int]:
+        """Put it where its key belongs; without a key, where it was."""
+        partition = None if record.key else record.partition
+        with kafka_errors():
+            sent = await self._producer.send_and_wait(
+                self._topic, record.value, record.key, partition=partition, headers=list(record.headers)
+            )
+        return sent.partition, sent.offset
+
+
+async def drop(letters: DeadLetters, stored: StoredLetter, *, by: str, reason: str) -> Outcome:
+    """Mark one as nothing to care about, if it is open.
+
+    Raises:
+        NoDeadLetterError: it is gone.
+        UnavailableError: Postgres is away.
+    """
+    async with letters.held(stored.id) as held:
+        if held.stored.state is not LetterState.OPEN:
+            return _nothing(held)
+        await held.mark_dropped(by, reason)
+    return Outcome(stored.letter.place, "dropped", LetterState.DROPPED)
+
+
+@asynccontextmanager
+async def open_redriver(settings: Settings, letters: DeadLetters, by: str) -> AsyncIterator[Redriver]:
+    """A redriver with a producer of its own.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_request_size=MAX_RECORD_BYTES,
+        request_timeout_ms=_REQUEST_MILLISECONDS,
+    )
+    try:
+        with kafka_errors():
+            await producer.start()
+        yield Redriver(letters, producer, settings.commands_topic, by)
+    finally:
+        await producer.stop()
+
+
+def _nothing(held: HeldLetter) -> Outcome:
+    stored = held.stored
+    return Outcome(stored.letter.place, "nothing", stored.state, stored.redriven_to)

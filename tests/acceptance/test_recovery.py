@@ -58,7 +58,7 @@ from assessmentstore.store.redis import open_redis
 from assessmentstore.store.table import StateTable
 from assessmentstore.web.auth import Role
 
-_MESSAGES = 450
+_MESSAGES = 300
 
 
 @dataclass(frozen=True)

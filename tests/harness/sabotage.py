@@ -106,6 +106,6 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     "publish-before-refresh": _publish_before_refresh,
     "freeze": _freeze,
     "small-batches": _small_batches,
-    "dies-in-rebuild": _dying(rebuild.PartitionRebuild, "_write", 12),
-    "dies-in-reseed": _dying(publisher.Publisher, "publish", 14),
+    "dies-in-rebuild": _dying(rebuild.PartitionRebuild, "_write", 8),
+    "dies-in-reseed": _dying(publisher.Publisher, "publish", 10),
 }

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from assessmentstore.agents.crash_points import CrashPoints
 from assessmentstore.agents.publisher import Publisher, _rejection
 from assessmentstore.models.assessment import AssessmentRecord
+from assessmentstore.models.chain import wire_time
+from assessmentstore.models.checkpoints import Checkpoint
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from assessmentstore.models.deletions import Deletion
 from assessmentstore.models.envelope import event_headers
@@ -185,6 +187,40 @@ def test_a_deletion_counts_from_when_it_was_made() -> None:
     assert [Until(NOW + timedelta(seconds=second)).admits_deletion(deletion) for second in (-1, 0)] == [False, True]
     assert [Until(offsets={0: offset}).admits_deletion(deletion) for offset in (9, 10)] == [False, True]
     assert Until(offsets={1: 0}).admits_deletion(deletion)
+
+
+def test_a_checkpoint_counts_where_all_its_rows_do() -> None:
+    made = Checkpoint(
+        topic="t",
+        partition=0,
+        sequence=1,
+        count=1,
+        root=b"r",
+        first_offset=0,
+        end_offset=10,
+        created_at=wire_time(NOW),
+        previous_hash=None,
+        key_id="k",
+    )
+
+    assert Until().admits_checkpoint(made)
+    assert [Until(NOW + timedelta(seconds=second)).admits_checkpoint(made) for second in (-1, 0)] == [False, True]
+    assert [Until(offsets={0: offset}).admits_checkpoint(made) for offset in (9, 10)] == [False, True]
+
+
+def test_a_deletion_is_read_back_as_it_was_told() -> None:
+    told = _deletion(last_offset=1).model_copy(update={"rows": ((0, "ab"), (1, "cd"))})
+
+    assert Deletion.model_validate_json(told.to_json()) == told
+
+
+def test_of_a_command_id_that_is_used_again_the_last_outcome_counts() -> None:
+    (created,) = log_of([("a", CommandType.CREATE)])
+    rejection = Rejection(ErrorCode.INVALID_STATE_TRANSITION, "no", {})
+    first, second = (Refused(header=created.header, rejection=rejection, at=NOW, offset=at) for at in (-2, -1))
+
+    assert fold_items([first, second], {}).refused == [second]
+    assert fold_items([first, created], {}).refused == []
 
 
 def test_a_side_schema_is_looked_for_first_and_has_a_plain_name() -> None:

@@ -19,7 +19,7 @@ run: setup ## start everything on this machine; Ctrl-C stops it
 	$(BIN)/assessmentstore dev
 
 test: setup lint typecheck ## lint, type-check and run every test but the soak
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile
 
 lint: setup ## check style, format and the layers
 	$(BIN)/ruff check
@@ -38,8 +38,10 @@ format: setup ## format the code, and correct what can be corrected
 bench: setup ## measure throughput and latency
 	$(BIN)/python -m bench
 
-soak: setup ## run the long test under crashes and outages
+soak: setup ## run the long tests, and half an hour of chaos with a judge
 	$(BIN)/pytest -m soak
+	$(BIN)/assessmentstore chaos run --minutes 6 --seed 1 --seed 2 --seed 3 --seed 4 --seed 5
+	$(BIN)/assessmentstore chaos prove
 
 schemas: setup ## write docs/schemas anew from the types
 	$(BIN)/python -m tests.harness.schemas

@@ -23,10 +23,11 @@ import aiohttp
 import psutil
 from tests.harness.installation import Installation
 from tests.harness.load import open_sender
-from tests.harness.messages import command, create
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
 from tests.harness.worker import Cluster
+
+from assessmentstore.chaos.messages import command, create
 
 from .installation import harnessed, running_services
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import PARTS, dead_letters
+from .commands import PARTS, chaos, dead_letters
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -257,6 +257,7 @@ app.add_typer(services, name="services", help="Start, stop and find Kafka, Postg
 app.add_typer(
     dead_letters.commands, name="dead-letters", help="Look at records that were no commands, and see to them."
 )
+app.add_typer(chaos.commands, name="chaos", help="Bring chaos about, and judge what it did.")
 for part in PARTS:
     app.add_typer(part)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -25,6 +26,8 @@ from assessmentstore.settings import Settings
 
 _FAILED = pytest.StashKey[bool]()
 
+_FOLDER = "TESTS_FOLDER"
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -34,16 +37,25 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
-def services() -> Iterator[Settings]:
-    """Kafka, Postgres and Redis: of the environment, else started for this run."""
-    folder = Path(tempfile.mkdtemp(prefix="assessmentstore-tests-"))
-    settings = Settings(_env_file=None, data_dir=folder)  # type: ignore[call-arg]
-    try:
-        yield asyncio.run(up(settings)).apply(settings)
-    finally:
-        asyncio.run(down(settings))
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the folder of the services, for all processes of this run."""
+    if not hasattr(config, "workerinput"):
+        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="assessmentstore-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the services that were started for this run, when its last process has ended."""
+    if not hasattr(config, "workerinput"):
+        folder = Path(os.environ.pop(_FOLDER))
+        asyncio.run(down(Settings.model_construct(data_dir=folder)))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def services() -> Settings:
+    """Kafka, Postgres and Redis: of the environment, else started for this run, whose processes share them."""
+    settings = Settings(_env_file=None, data_dir=Path(os.environ[_FOLDER]))  # type: ignore[call-arg]
+    return asyncio.run(up(settings)).apply(settings)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The worker and the web that `dev` runs: processes that never outlive it."""
+"""Workers and webs as children: processes that never outlive whoever started them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, STDOUT, Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,17 +81,33 @@ class Child:
             return ChildEndedError(f"The {self.name} {what}. The last lines of {self.log}:\n{last_lines(file.read())}")
 
 
-async def start(name: str, environment: Mapping[str, str], log: Path) -> Child:
-    """Start `assessmentstore <name>` in a session of its own: a Ctrl-C of the terminal is for `dev` to pass on."""
+async def start(
+    name: str,
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    program: Sequence[str] = ("assessmentstore",),
+    folder: Path | None = None,
+) -> Child:
+    """Start a program in a session of its own: a Ctrl-C of the terminal is for its parent to pass on.
+
+    Args:
+        name: of the child; that of a worker or a web is the argument that makes it one.
+        environment: all of it.
+        log: where it writes.
+        program: a module, and its arguments before the last one.
+        folder: that it runs in, else the present one.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # what lies in this folder is not to be imported
             "-m",
-            "assessmentstore",
-            name,
-            env={**os.environ, **environment},
+            *program,
+            name.partition("-")[0],
+            env=environment,
+            cwd=folder,
             stdin=DEVNULL,
             stdout=out,
             stderr=STDOUT,

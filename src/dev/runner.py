@@ -116,7 +116,7 @@ class _Dev:
         return settings if made_up is None else settings.model_copy(update={"jwt_secret": SecretStr(made_up)})
 
     async def _start_children(self, settings: Settings, services: Services, stack: AsyncExitStack) -> None:
-        environment = services.environment() | {f"{ENV_PREFIX}LOG_FORMAT": "json"}
+        environment = os.environ | services.environment() | {f"{ENV_PREFIX}LOG_FORMAT": "json"}
         if settings.jwt_secret:
             environment[f"{ENV_PREFIX}JWT_SECRET"] = settings.jwt_secret.get_secret_value()
         if settings.audit_signing_key is None:

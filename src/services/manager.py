@@ -29,10 +29,18 @@ def silent(_message: str) -> None:
     """Report nothing."""
 
 
-async def up(settings: Settings, *, only: Collection[Name] = NAMES, report: Report = silent) -> Services:
+async def up(
+    settings: Settings, *, only: Collection[Name] = NAMES, docker_too: bool = True, report: Report = silent
+) -> Services:
     """Make sure that the services are there: from the environment, else still running, else started.
 
     What dies meanwhile is brought back by another call, on its old address and data.
+
+    Args:
+        settings: that may name some, and say where local ones have their data.
+        only: these.
+        docker_too: whether Docker may run them, where one container is everybody's.
+        report: told of each step.
 
     Raises:
         ServicesError: one has no way to run here, or does not start; whatever this call started is stopped again.
@@ -40,7 +48,7 @@ async def up(settings: Settings, *, only: Collection[Name] = NAMES, report: Repo
     async with locked(_folder(settings), report) as state:
         known = {service.name: service for service in await _known(settings, only, state)}
         wanted = [name for name in NAMES if name in only and name not in known]
-        programs = await _choose(wanted, state)
+        programs = await _choose(wanted, state, docker_too=docker_too)
         try:
             new = await _all(_start(name, programs[name], state, report) for name in wanted)
         except BaseException:
@@ -126,13 +134,13 @@ async def _answers(name: Name, record: Record) -> bool:
     return True
 
 
-async def _choose(names: Collection[Name], state: State) -> dict[Name, Program | None]:
+async def _choose(names: Collection[Name], state: State, *, docker_too: bool) -> dict[Name, Program | None]:
     """Choose how to start each service: None stands for Docker.
 
     Raises:
         ServicesError: there is no way for some; the one message names the ways for each.
     """
-    obstacle = await docker.obstacle() if names else None
+    obstacle = await docker.obstacle() if names and docker_too else "not wanted here"
     chosen: dict[Name, Program | None] = {}
     hopeless = []
     for name in names:

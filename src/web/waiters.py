@@ -19,6 +19,7 @@ from ..models.assessment import FINAL_STATES, AssessmentRecord
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..telemetry import WAITERS
 from .auth import Permission, User, authorize, check_owner
+from .freshness import consistency
 from .queries import read_query
 from .reads import json_response, visible
 from .requests import WaitQuery
@@ -176,7 +177,7 @@ async def wait(request: web.Request) -> web.Response:
         if state is None or not state.is_final:
             try:
                 async with asyncio.timeout(timeout / 1000):
-                    state = await ended
+                    state = await _fresh(request, user, await ended)
             except TimeoutError:
                 state = await _known(request, user) or state
     if state is None:
@@ -193,6 +194,20 @@ async def wait(request: web.Request) -> web.Response:
             "duration": state.duration,
         }
     )
+
+
+async def _fresh(request: web.Request, user: User, ended: AssessmentRecord) -> AssessmentRecord:
+    """The end that was found; for whoever brings a `Consistency-Token`, one that is no older than that.
+
+    What is found may be the end of an attempt before a retry that the token stands for, and that is not applied yet.
+    """
+    while consistency(request) is not None:
+        with request.app[WAITING].expect(ended.assessment_id) as again:
+            state = await _known(request, user)
+            if state is not None and state.is_final:
+                return state
+            await again
+    return ended
 
 
 async def _known(request: web.Request, user: User) -> AssessmentRecord | None:

@@ -11,11 +11,11 @@ import orjson
 from tests.harness.installation import Installation
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import command, create
-from tests.harness.topics import read_topic
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.messages import command, create
+from assessmentstore.chaos.topics import read_topic
 from assessmentstore.settings import ENV_PREFIX
 from assessmentstore.store.signing import signing_key
 

@@ -11,11 +11,11 @@ import pytest
 from tests.harness.installation import Installation
 from tests.harness.judge import assert_exactly_once
 from tests.harness.shared import Running, running
-from tests.harness.topics import end_offsets
 from tests.harness.waiting import eventually
 from tests.harness.web import Web, running_web
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.topics import end_offsets
 from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role

@@ -15,11 +15,11 @@ from uuid import uuid4
 
 import pytest
 from tests.harness.shared import Running, running
-from tests.harness.topics import read_topic
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
 from typer.testing import CliRunner
 
+from assessmentstore.chaos.topics import read_topic
 from assessmentstore.cli import app
 from assessmentstore.client import AsyncClient, Client, ClientError, KafkaSubscriber, Reset
 from assessmentstore.models.events import AssessmentEvent

@@ -16,12 +16,12 @@ import pytest
 from tests.harness.calls import LIVES, REQUEST, Call, call
 from tests.harness.documented import AsyncApi, OpenApi, Told
 from tests.harness.load import open_sender
-from tests.harness.messages import Message, command, create, invalid, junk
 from tests.harness.shared import Running, running
-from tests.harness.topics import TopicRecord, read_topic
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
 
+from assessmentstore.chaos.messages import Message, command, create, invalid, junk
+from assessmentstore.chaos.topics import TopicRecord, read_topic
 from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role
 from assessmentstore.web.route import Route

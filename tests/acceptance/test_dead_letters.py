@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from tests.harness.load import open_sender
-from tests.harness.messages import Kind, Message, junk, request
 from tests.harness.shared import Running, running
-from tests.harness.topics import read_topic
 from tests.harness.waiting import eventually
 from typer.testing import CliRunner
 
+from assessmentstore.chaos.messages import Kind, Message, junk, request
+from assessmentstore.chaos.topics import read_topic
 from assessmentstore.cli import app
 from assessmentstore.settings import Settings
 from assessmentstore.store.dead_letters import HeldLetter

@@ -1,30 +1,17 @@
-"""Commands in, events out: the whole of a worker, judged by what the commands topic alone says."""
+"""A command that comes again, whenever and however often, is answered as it was the first time."""
 
 from __future__ import annotations
 
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import Traffic, command, create
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.messages import command, create
 from assessmentstore.store.cache import SharedCache, reply_channel
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import OutcomeReader
 from assessmentstore.store.redis import open_redis
 from assessmentstore.store.replies import Outcome, read_reply
-
-
-async def test_every_command_has_one_outcome_whatever_comes_with_it(cluster: Cluster) -> None:
-    """A random walk with duplicates, borrowed ids and junk among the commands, on two workers."""
-    cluster.start()
-    cluster.start()
-    traffic = Traffic(seed=7, duplicates=0.25, mismatches=0.05, rubbish=0.15)
-
-    async with open_sender(cluster.installation) as sender:
-        for _ in range(30):
-            await sender.send(*traffic.take(100))
-
-    await assert_exactly_once(cluster.installation, sent=sender.sent)
 
 
 async def test_every_duplicate_gets_the_first_answer(cluster: Cluster) -> None:

@@ -10,11 +10,11 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from tests.harness.installation import Installation
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import Message, command, create, invalid, junk
-from tests.harness.topics import read_topic
 from tests.harness.worker import Cluster
 
 from assessmentstore.agents import records
+from assessmentstore.chaos.messages import Message, command, create, invalid, junk
+from assessmentstore.chaos.topics import read_topic
 
 
 async def test_every_bad_record_lands_where_it_belongs_and_the_next_command_is_applied(cluster: Cluster) -> None:

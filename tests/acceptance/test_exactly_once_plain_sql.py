@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import command, create
-from tests.harness.topics import read_topic
 from tests.harness.worker import Cluster
+
+from assessmentstore.chaos.messages import command, create
+from assessmentstore.chaos.topics import read_topic
 
 
 async def _row(cluster: Cluster, assessment_id: str) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import pytest
 from tests.harness.installation import Installation
 from tests.harness.judge import assert_exactly_once
 from tests.harness.load import open_sender
-from tests.harness.messages import command, create
 from tests.harness.waiting import eventually
 from tests.harness.web import Answer, Web, running_web
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.messages import command, create
 from assessmentstore.web.auth import Role
 
 _CREATED = "assessmentstore_total_assessments_total 1.0"

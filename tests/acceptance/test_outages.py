@@ -20,10 +20,10 @@ import pytest
 from tests.harness.installation import Installation, create_installation, create_template
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import Sender, open_sender, under_load
-from tests.harness.messages import command, create
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster, Worker, pass_time
 
+from assessmentstore.chaos.messages import command, create
 from assessmentstore.services import Name, down, found, up
 from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role, mint_token

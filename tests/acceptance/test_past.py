@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.harness.load import open_sender
-from tests.harness.messages import Message, command, create
 from tests.harness.pointers import applied
 from tests.harness.shared import Running, running
 from tests.harness.waiting import eventually
 from tests.harness.web import Answer, Web
 from typer.testing import CliRunner
 
+from assessmentstore.chaos.messages import Message, command, create
 from assessmentstore.cli import app
 from assessmentstore.client import AsyncClient
 from assessmentstore.models.assessment import AssessmentRecord

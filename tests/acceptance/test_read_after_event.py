@@ -6,10 +6,10 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.harness.load import open_sender
-from tests.harness.messages import Message, command, create
 from tests.harness.waiting import DEADLINE
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.messages import Message, command, create
 from assessmentstore.models.events import event_from_json
 from assessmentstore.settings import Settings
 from assessmentstore.store.cache import SharedCache

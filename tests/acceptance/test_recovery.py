@@ -15,11 +15,9 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from redis.asyncio.client import PubSub
-from tests.harness.evidence import evidence_against
 from tests.harness.installation import Installation, create_installation, database_name, drop_database
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import open_sender
-from tests.harness.messages import Traffic, command, create
 from tests.harness.recovery import (
     Snapshot,
     Unseen,
@@ -33,7 +31,6 @@ from tests.harness.recovery import (
     snapshot,
     told,
 )
-from tests.harness.topics import TopicRecord, emitted_watermarks, read_topic
 from tests.harness.waiting import eventually
 from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
@@ -41,6 +38,9 @@ from tests.harness.worker import Cluster, Worker
 from assessmentstore.agents.crash_points import CrashPoint, CrashPoints
 from assessmentstore.agents.publisher import Publisher
 from assessmentstore.agents.topics import create_topics
+from assessmentstore.chaos.messages import Traffic, command, create
+from assessmentstore.chaos.seals import evidence_against
+from assessmentstore.chaos.topics import TopicRecord, emitted_watermarks, read_topic
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.events import event_from_json
 from assessmentstore.models.machine import evolve
@@ -127,7 +127,7 @@ async def test_a_lost_database_comes_back_row_by_row_though_the_replay_is_killed
 
     async with installation.redis() as redis, redis.pubsub() as messages:
         await messages.psubscribe(f"{settings.topic_prefix}*")
-        assert killed(replay(installation, sabotage="small-batches,dies-in-rebuild"))
+        assert killed(replay(installation, dies=True))
         async with installation.database() as database:
             partly = await database.fetchval("SELECT count(*) FROM assessment_audit_trail")
         assert 0 < partly < len(before["assessment_audit_trail"])
@@ -212,7 +212,7 @@ async def test_lost_topics_come_back_byte_by_byte_though_the_replay_is_killed(lo
     await create_topics(settings)
     await _leave_watermark(settings, 0, marks[0])
 
-    assert killed(replay(loaded.installation, "--to-kafka", sabotage="small-batches,dies-in-reseed"))
+    assert killed(replay(loaded.installation, "--to-kafka", dies=True))
     answer = await loaded.replay_to_kafka()
 
     after = await told(settings)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 
 import pytest
 from tests.harness.judge import assert_exactly_once, slowest_event
 from tests.harness.load import Sender, under_load
-from tests.harness.messages import create
-from tests.harness.topics import read_topic
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster
+
+from assessmentstore.chaos.messages import create
+from assessmentstore.chaos.topics import read_topic
 
 # The promises; the machine's own share of it is measured in a test that asserts them.
 _GRACEFUL_SECONDS = 3.0
@@ -88,38 +88,6 @@ async def test_a_third_worker_that_joins_and_leaves_again_and_again_does_no_harm
     await assert_exactly_once(cluster.installation, sent=sender.sent)
     assert await slowest_event(cluster.installation) < _LATE_SECONDS
     assert [worker.returncode for worker in stable] == [None, None]
-
-
-async def _churn(cluster: Cluster, seed: int, rounds: int) -> None:
-    """Kill one of two workers at random moments under load, and start another in its place."""
-    chance = random.Random(seed)
-    workers = [cluster.start(), cluster.start()]
-    await cluster.until_owned_by(*workers)
-    async with under_load(cluster.installation, seed=seed, rate=200) as sender:
-        for _ in range(rounds):
-            count = len(sender.sent) + chance.randint(1, 400)
-
-            async def sent(count: int = count) -> bool:
-                return len(sender.sent) >= count
-
-            await eventually(sent, f"{count} records sent")
-            workers.pop(chance.randrange(2)).kill9()
-            workers.append(cluster.start())
-            if chance.random() < 0.6:
-                await cluster.until_owned_by(*workers)
-        await cluster.until_owned_by(*workers)
-
-    await assert_exactly_once(cluster.installation, sent=sender.sent)
-
-
-async def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(cluster: Cluster) -> None:
-    await _churn(cluster, seed=31, rounds=6)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("seed", range(100, 110))
-async def test_workers_killed_at_random_moments_for_long(cluster: Cluster, seed: int) -> None:
-    await _churn(cluster, seed, rounds=30)
 
 
 async def test_two_workers_that_start_at_once_share_the_partitions(cluster: Cluster) -> None:

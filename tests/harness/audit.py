@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from assessmentstore.chaos.messages import command, request
 from assessmentstore.models.base import JsonObject
 from assessmentstore.models.checkpoints import Checkpoint
 from assessmentstore.settings import Settings
@@ -14,7 +15,6 @@ from assessmentstore.store.checkpoints import CheckpointStore
 from assessmentstore.store.postgres import Pools, open_pools
 from assessmentstore.store.signing import SigningKey, signing_key, trusted_keys
 
-from .messages import command, request
 from .streams import Author, an_author
 
 

@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 from tests.harness.formats import FORMATS
-from tests.harness.topics import TopicRecord
 
+from assessmentstore.chaos.topics import TopicRecord
 from assessmentstore.web.route import Route
 
 _BASE = "urn:openapi"

@@ -2,67 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from pydantic import SecretStr
-from redis.asyncio import Redis
 
 from assessmentstore.agents.topics import create_topics
-from assessmentstore.settings import ENV_PREFIX, Settings
+from assessmentstore.chaos.installation import Installation
+from assessmentstore.settings import Settings
+
+__all__ = ["Installation", "create_installation", "create_template", "database_name", "drop_database"]
 from assessmentstore.store.migrate import migrate
-
-# Settings that are read without the prefix too: the developer's own must not reach a worker under test.
-_UNPREFIXED = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET")
-
-
-@dataclass(frozen=True)
-class Installation:
-    """Where one test's workers run."""
-
-    settings: Settings
-
-    def environment(self) -> dict[str, str]:
-        """The environment of this installation's processes."""
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(ENV_PREFIX) and name not in _UNPREFIXED
-        }
-        return inherited | {
-            f"{ENV_PREFIX}{name.upper()}": _text(value)
-            for name, value in self.settings
-            if value is not None and name in self.settings.model_fields_set
-        }
-
-    @asynccontextmanager
-    async def database(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection to the database."""
-        connection = await asyncpg.connect(self.settings.database_url, timeout=10)
-        try:
-            yield connection
-        finally:
-            await connection.close(timeout=10)
-
-    @asynccontextmanager
-    async def redis(self) -> AsyncIterator[Redis]:
-        """A client of Redis."""
-        client = Redis.from_url(self.settings.redis_url, socket_timeout=10)
-        try:
-            yield client
-        finally:
-            await client.aclose()
-
-
-def _text(value: Any) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 async def create_template(services: Settings) -> str:

@@ -9,17 +9,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from .installation import Installation
-from .messages import Message, Traffic
+from assessmentstore.chaos.installation import Installation
+from assessmentstore.chaos.messages import Message, Traffic
+from assessmentstore.chaos.topics import Place
 
 _TICK_SECONDS = 0.05
 _MAX_REQUEST_BYTES = 8 * 1024 * 1024
 
 # An outage of 20 s must not make the load give up.
 _PATIENCE_MILLISECONDS = 120_000
-
-Place = tuple[int, int]
-"""Partition and offset."""
 
 
 class Sender:

@@ -12,13 +12,13 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 
 from assessmentstore.agents.topics import specifications, topics_exist
+from assessmentstore.chaos.topics import TopicRecord, end_offsets, read_topic
 from assessmentstore.settings import Settings
 
 from .installation import Installation, database_name, drop_database
-from .topics import TopicRecord, end_offsets, read_topic
 from .waiting import eventually
 
-_LAUNCHER = Path(__file__).parent / "launch.py"
+_DYING = Path(__file__).parent / "dying_replay.py"
 _SECONDS = 120
 
 # What the log does not tell: who asked for a batch or was refused at the door, and which worker had a partition.
@@ -41,10 +41,11 @@ class Unseen:
 Snapshot = dict[str, list[tuple[Any, ...]]]
 
 
-def replay(installation: Installation, *arguments: str, sabotage: str = "-") -> subprocess.CompletedProcess[str]:
-    """Run `assessmentstore replay` to its end."""
+def replay(installation: Installation, *arguments: str, dies: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `assessmentstore replay` to its end, or until it dies in the middle."""
+    program = [str(_DYING)] if dies else ["-m", "assessmentstore", "replay"]
     return subprocess.run(
-        [sys.executable, str(_LAUNCHER), sabotage, "replay", *arguments],
+        [sys.executable, *program, *arguments],
         env=installation.environment(),
         cwd=installation.settings.data_dir,
         capture_output=True,

@@ -15,6 +15,7 @@ from aiohttp import ClientPayloadError, ClientResponse, ClientSession
 from aiohttp.test_utils import TestServer
 
 from assessmentstore.agents.fold import decode, fold
+from assessmentstore.chaos.messages import Message
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.settings import Settings
 from assessmentstore.store.batch import BatchStore, PartitionClaim
@@ -26,7 +27,6 @@ from assessmentstore.web.app import build_app
 from assessmentstore.web.auth import Role, mint_token
 from assessmentstore.web.streams import TRAIL
 
-from .messages import Message
 from .waiting import DEADLINE
 
 

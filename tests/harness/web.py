@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -21,7 +20,6 @@ from assessmentstore.web.auth import Role, mint_token
 from .installation import Installation
 from .waiting import eventually
 
-_LAUNCHER = Path(__file__).parent / "launch.py"
 _PORTS = range(12_000, 16_000)
 
 
@@ -45,7 +43,7 @@ class Web:
         environment = installation.environment() | {f"{ENV_PREFIX}HTTP_PORT": str(self.port)}
         with (folder / f"web-{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(_LAUNCHER), "-", "web"],
+                [sys.executable, "-m", "assessmentstore.chaos.child", "-", "web"],
                 env=environment,
                 cwd=folder,
                 stdout=log,

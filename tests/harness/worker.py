@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
-from pathlib import Path
 
 import aiohttp
 import psutil
@@ -22,7 +21,6 @@ from assessmentstore.settings import ENV_PREFIX
 from .installation import Installation
 from .waiting import DEADLINE, eventually
 
-_LAUNCHER = Path(__file__).parent / "launch.py"
 _PORTS = range(16_000, 20_000)
 _TAIL_LINES = 40
 
@@ -40,7 +38,7 @@ class Worker:
             installation: that it works for.
             name: in logs and failures.
             crash_point: where it kills itself.
-            sabotage: names from `sabotage.py`, with commas between.
+            sabotage: names of `assessmentstore.chaos.sabotages`, with commas between.
         """
         self.name = name
         (self.port,) = free_ports(1, among=_PORTS)
@@ -53,7 +51,7 @@ class Worker:
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(_LAUNCHER), sabotage, "worker"],
+                [sys.executable, "-m", "assessmentstore.chaos.child", sabotage, "worker"],
                 env=environment,
                 cwd=folder,
                 stdout=log,

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 from aiokafka.errors import IllegalOperation, KafkaConnectionError, ProducerFenced
-from tests.harness.topics import read_topic
 
 from assessmentstore.agents.crash_points import CrashPoints
 from assessmentstore.agents.publisher import Publisher, kafka_errors
+from assessmentstore.chaos.topics import read_topic
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.settings import Settings
 from assessmentstore.store.batch import FencedError

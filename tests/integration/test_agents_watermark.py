@@ -7,11 +7,11 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from tests.harness.judge import judge
 from tests.harness.load import open_sender
-from tests.harness.messages import create
-from tests.harness.topics import read_topic
 from tests.harness.waiting import DEADLINE, eventually
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.messages import create
+from assessmentstore.chaos.topics import read_topic
 from assessmentstore.settings import Settings
 
 # Of a worker that is broken: its watermark never arrives where the judge looks.

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.harness.audit import Records, open_records
 from tests.harness.installation import Installation
-from tests.harness.messages import command
 
+from assessmentstore.chaos.messages import command
 from assessmentstore.models.base import JsonObject
 from assessmentstore.models.bundles import Verdict, seal_of, sealed_message, verify_bundle, verify_checkpoints
 from assessmentstore.models.chain import entry_hash

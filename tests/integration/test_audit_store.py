@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.harness.audit import Records, open_records
 from tests.harness.installation import Installation
-from tests.harness.messages import command
 
+from assessmentstore.chaos.messages import command
 from assessmentstore.models.bundles import verify_bundle
 from assessmentstore.models.canonical import canonical
 from assessmentstore.models.chain import chained, entry_hash, entry_of_row

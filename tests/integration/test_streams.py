@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 from tests.harness.installation import Installation
-from tests.harness.messages import Message, command, create
 from tests.harness.streams import Author, Block, Streams, an_author, serving_streams
 from tests.harness.waiting import DEADLINE, eventually
 
+from assessmentstore.chaos.messages import Message, command, create
 from assessmentstore.settings import Settings
 from assessmentstore.store.trail import Chunk
 from assessmentstore.web import feed, sse, subscription

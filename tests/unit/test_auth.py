@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,6 +79,7 @@ def test_a_minted_token_speaks_for_its_user_and_roles() -> None:
         token(sub="ann", roles=[{}]),
         token(sub="ann", permissions={"all": True}),
     ],
+    ids=itertools.count(),  # tokens have the time in them, and the processes of a run have to agree on names
 )
 def test_a_token_that_is_not_valid_is_refused_with_one_message(authorization: str) -> None:
     error = refusal(authorization)

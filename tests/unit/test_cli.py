@@ -27,6 +27,7 @@ COMMANDS = (
 SERVICES = ("up", "down", "env")
 DEAD_LETTERS = ("list", "show", "redrive", "drop")
 AUDIT = ("keygen", "export", "verify", "check")
+CHAOS = ("run", "plan", "sabotages", "prove")
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,7 @@ def claims(result: Result) -> dict[str, Any]:
         *(["services", name] for name in SERVICES),
         *(["dead-letters", name] for name in DEAD_LETTERS),
         *(["audit", name] for name in AUDIT),
+        *(["chaos", name] for name in CHAOS),
     ],
 )
 def test_the_help_of_every_command_says_what_it_does_and_has_an_example(command: list[str]) -> None:
@@ -69,7 +71,7 @@ def test_the_list_of_commands_has_a_whole_sentence_for_each() -> None:
     result = call("--help")
 
     listed = [line.split(maxsplit=1) for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert sorted(name for name, _ in listed) == sorted([*COMMANDS, "services", "dead-letters", "audit"])
+    assert sorted(name for name, _ in listed) == sorted([*COMMANDS, "services", "dead-letters", "audit", "chaos"])
     assert all(text.endswith(".") and not text.endswith("...") for _, text in listed)
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from tests.harness.messages import junk, request
 
+from assessmentstore.chaos.messages import junk, request
 from assessmentstore.commands.views import dead_letters_table
 from assessmentstore.models.commands import Command
 from assessmentstore.models.envelope import decode_command

@@ -15,7 +15,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import REGISTRY
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
-from assessmentstore.models.errors import UnavailableError
+from assessmentstore.models.errors import StaleError, UnavailableError
+from assessmentstore.models.positions import Positions
 from assessmentstore.web import waiters as waiters_module
 from assessmentstore.web.auth import AUTHENTICATOR, Authenticator, Role, mint_token
 from assessmentstore.web.errors import MIDDLEWARES
@@ -237,3 +238,24 @@ async def test_a_wait_that_is_over_looks_a_last_time() -> None:
         answer = await client.get("/assessments/a/wait?timeout=0")
 
         assert (answer.status, (await answer.json())["status"]) == (200, "completed")
+
+
+async def test_a_wait_with_a_token_is_told_no_end_from_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token is that of a retry: Postgres still has the failure of the attempt before."""
+    monkeypatch.setattr(waiters_module, "_FAST_POLL", 0.001)
+    source, states = AsyncMock(), FakeStates()
+    source.get.side_effect = [StaleError({0: 1}), StaleError({0: 1}), state("a", AssessmentState.COMPLETED, 6)]
+    states.truth["a"] = state("a", AssessmentState.FAILED, 3)
+    app = web.Application(middlewares=MIDDLEWARES)
+    headers = {
+        "Authorization": f"Bearer {mint_token(SECRET, 'ann', [Role.ADMIN], timedelta(hours=1))}",
+        "Consistency-Token": Positions.after(0, 4).encode(),
+    }
+    async with running(states) as waiters:
+        app[SOURCE], app[AUTHENTICATOR], app[WAITING] = source, Authenticator(SECRET), waiters
+        app.router.add_get("/assessments/{id}/wait", wait)
+
+        async with TestClient(TestServer(app), headers=headers) as client:
+            answer = await client.get("/assessments/a/wait?timeout=5000")
+
+            assert (answer.status, (await answer.json())["status"]) == (200, "completed")

@@ -15,6 +15,8 @@ from typing import Any
 
 KIND_HEADER = "x-kind"
 
+_SOURCE = "/chaos"
+
 
 class Kind(StrEnum):
     """What a record is meant to be."""
@@ -60,7 +62,7 @@ def command(
         "specversion": "1.0",
         "id": command_id,
         "type": f"assessment.{name}",
-        "source": "/tests",
+        "source": _SOURCE,
         "subject": assessment_id,
         **extensions,
     }
@@ -98,11 +100,11 @@ def junk(label: str, assessment_id: str, *, large: bool = True) -> list[Message]
         return Message(key, value, tuple(headers), Kind.JUNK, what)
 
     def envelope(what: str, **attributes: Any) -> Message:
-        event = {"specversion": "1.0", "id": f"{label}-{what}", "type": "assessment.start", "source": "/tests"}
+        event = {"specversion": "1.0", "id": f"{label}-{what}", "type": "assessment.start", "source": _SOURCE}
         return raw(what, json.dumps({k: v for k, v in (event | attributes).items() if v is not ...}).encode())
 
     last = [raw("5 MB that are no JSON", b"\x01" * 5_000_000)] if large else []
-    start = {"specversion": "1.0", "id": f"{label}-start", "type": "assessment.start", "source": "/tests", "data": {}}
+    start = {"specversion": "1.0", "id": f"{label}-start", "type": "assessment.start", "source": _SOURCE, "data": {}}
     return [
         raw("bad JSON", b'{"specversion": "1.0", "id": '),
         raw("no JSON at all", b"\x00\xff\xfe\x80 not a text"),
@@ -186,7 +188,7 @@ def invalid(label: str, assessment_id: str, *, large: bool = True) -> list[Messa
     ]
 
 
-_DATA: dict[str, Callable[[random.Random], Any]] = {
+DATA: dict[str, Callable[[random.Random], Any]] = {
     "create": lambda chance: request(
         priority=chance.randint(1, 10),
         serverName=f"server-{chance.randint(1, 9)}",
@@ -202,8 +204,9 @@ _DATA: dict[str, Callable[[random.Random], Any]] = {
     "cancel": lambda chance: {"reason": "enough"} if chance.random() < 0.5 else {},
     "retry": lambda _: {},
 }
+"""Data of each command that is always valid."""
 
-_LEGAL = {
+LEGAL = {
     "": ("create",),
     "pending": ("start",) * 6 + ("cancel",),
     "processing": ("progress",) * 8 + ("complete", "complete", "fail", "fail", "cancel"),
@@ -211,8 +214,9 @@ _LEGAL = {
     "completed": (),
     "cancelled": (),
 }
+"""What may come in each state, as often as it should."""
 
-_TARGETS = {
+TARGETS = {
     "create": "pending",
     "start": "processing",
     "progress": "processing",
@@ -221,13 +225,14 @@ _TARGETS = {
     "cancel": "cancelled",
     "retry": "pending",
 }
+"""Where each command leads."""
 
 
 class Traffic:
     """An endless random walk over the commands, the same for the same seed."""
 
     def __init__(self, seed: int, *, duplicates: float = 0.12, mismatches: float = 0.02, rubbish: float = 0.06) -> None:
-        self._chance = random.Random(seed)
+        self._chance = random.Random(seed)  # noqa: S311 - the same for the same seed
         self._label = f"s{seed}"
         self._duplicates, self._mismatches, self._rubbish = duplicates, mismatches, rubbish
         self._states: dict[str, list[Any]] = {}
@@ -277,11 +282,11 @@ class Traffic:
         if not self._states or chance.random() < 0.12 or len(live) < 20:
             assessment_id, name = f"{self._label}-a{self._count}", "create"
         elif chance.random() < 0.01:
-            assessment_id, name = f"unknown-{self._count}", chance.choice(list(_TARGETS)[1:])
+            assessment_id, name = f"unknown-{self._count}", chance.choice(list(TARGETS)[1:])
         else:
             assessment_id = chance.choice(live[-60:] if chance.random() < 0.9 else list(self._states))
-            legal = _LEGAL[self._states[assessment_id][0]]
-            name = chance.choice(legal) if legal and chance.random() < 0.85 else chance.choice(list(_TARGETS))
+            legal = LEGAL[self._states[assessment_id][0]]
+            name = chance.choice(legal) if legal and chance.random() < 0.85 else chance.choice(list(TARGETS))
         return self._built(assessment_id, name)
 
     def _built(self, assessment_id: str, name: str) -> Message:
@@ -291,9 +296,9 @@ class Traffic:
         expected = chance.random()
         if name != "create" and expected < 0.15:
             extensions["expectedversion"] = version if expected < 0.1 and version else version + 7
-        elif name in _LEGAL[state]:
-            self._states[assessment_id] = [_TARGETS[name], version + 1]
-        data = _DATA[name](chance)
+        elif name in LEGAL[state]:
+            self._states[assessment_id] = [TARGETS[name], version + 1]
+        data = DATA[name](chance)
         unique = f"{self._label}-c{self._count}"
         return command(unique, name, assessment_id, data, binary=chance.random() < 0.4, **extensions)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from assessmentstore.settings import Settings
+from ..settings import Settings
 
-from .waiting import DEADLINE
+Place = tuple[int, int]
+"""Partition and offset."""
+
+# On a machine that is busy with other things.
+_READ_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,11 @@ class TopicRecord:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+
+    @property
+    def event(self) -> Any:
+        """The value as JSON."""
+        return json.loads(self.value or b"")
 
     def header(self, name: str) -> str | None:
         """The last header of this name, as text."""
@@ -44,7 +55,7 @@ async def read_topic(settings: Settings, topic: str, partitions: int) -> dict[in
     """All committed records of each partition, in order."""
     tps = [TopicPartition(topic, partition) for partition in range(partitions)]
     found: dict[int, list[TopicRecord]] = {partition: [] for partition in range(partitions)}
-    async with _consumer(settings) as consumer, asyncio.timeout(DEADLINE):
+    async with _consumer(settings) as consumer, asyncio.timeout(_READ_SECONDS):
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         ends = await consumer.end_offsets(tps)

@@ -21,6 +21,17 @@ TABLE = {
 }
 """State and command, and the state they lead to; anything else is refused."""
 
+EVENT_NAMES = {
+    "create": "assessment.created",
+    "start": "assessment.started",
+    "progress": "assessment.progress",
+    "complete": "assessment.completed",
+    "fail": "assessment.failed",
+    "cancel": "assessment.cancelled",
+    "retry": "assessment.retried",
+}
+"""Commands, and what an accepted one is called."""
+
 ENDED = {"completed", "failed", "cancelled"}
 
 
@@ -141,7 +152,7 @@ def _apply(state: State, name: str, data: Any) -> State:
             count = state.retry_count + 1
             return replace(state, progress=0, error=None, result=None, started=False, retry_count=count)
         case _:
-            raise AssertionError(name)
+            raise ValueError(f"{name} is no command")
 
 
 def _open(record: TopicRecord) -> tuple[dict[str, Any], Any]:

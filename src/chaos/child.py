@@ -1,6 +1,7 @@
-"""Run `python -m assessmentstore` under test: it dies with the test run, and breaks where a test wants it broken.
+"""Run `assessmentstore` to be broken: it dies with whoever started it, and is sabotaged where that is wanted.
 
-Usage: launch.py SABOTAGE ARGUMENT..., where SABOTAGE is a list of names from `sabotage.py` with commas between, or -.
+Usage: python -m assessmentstore.chaos.child SABOTAGE ARGUMENT..., where SABOTAGE is a list of names from `sabotages`
+with commas between, or -.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import ctypes
 import runpy
 import signal
 import sys
-from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
@@ -20,11 +20,9 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     names, arguments = sys.argv[1], sys.argv[2:]
     if names != "-":
-        sys.path.insert(0, str(Path(__file__).parents[2]))
-        from tests.harness.sabotage import SABOTAGES  # noqa: PLC0415 - an unbroken worker imports nothing of ours
+        from .sabotages import apply  # noqa: PLC0415 - an unbroken worker imports nothing of the kind
 
-        for name in names.split(","):
-            SABOTAGES[name]()
+        apply(names.split(","))
     sys.argv = ["assessmentstore", *arguments]
     runpy.run_module("assessmentstore", run_name="__main__", alter_sys=True)
 

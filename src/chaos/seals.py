@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from assessmentstore.models.checkpoints import Checkpoint
-from assessmentstore.store.audit import AuditReader
-from assessmentstore.store.postgres import open_read_pool
-from assessmentstore.store.signing import trusted_keys
-
+from ..models.checkpoints import Checkpoint
+from ..store.audit import AuditReader
+from ..store.postgres import open_read_pool
+from ..store.signing import trusted_keys
 from .installation import Installation
 from .topics import read_topic
 

@@ -1,0 +1,148 @@
+"""The plan of a run, from the seed alone: which fault hits whom, when and for how long, and what clients ask."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..agents.crash_points import CrashPoint
+from .lives import BRISK, LifePlan, plan_lives
+
+WORKERS = ("worker-1", "worker-2")
+JOINER = "worker-3"
+WEBS = ("web-1", "web-2")
+SERVICES = ("kafka", "postgres", "redis")
+
+# What it takes until a run flows, and what the last fault needs to be felt.
+_QUIET_BEGIN = 3.0
+_QUIET_END = 5.0
+
+# Seconds between the beginnings of two faults: often shorter than a fault lasts, and long enough that work goes on.
+_GAPS = (2.5, 8.0)
+
+# After a fault its target is left alone for so long: a start takes two seconds, that of Kafka five.
+_CONVALESCENCE = 4.0
+
+_FREEZABLE = ("decoded", "written", "committed", "sent")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong."""
+
+    at: float
+    """Seconds since the load began."""
+    kind: str
+    target: str
+    seconds: float
+    """How long it lasts."""
+    detail: str = ""
+    """The crash point, the skew of the clock in seconds, or how a worker leaves."""
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.at:6.1f} s  {self.kind:<8} {self.target:<9} {self.seconds:5.1f} s{detail}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before a run begins."""
+
+    seed: int
+    seconds: float
+    faults: tuple[Fault, ...]
+    lives: tuple[LifePlan, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        return asdict(self)
+
+    @property
+    def summary(self) -> str:
+        """The plan in a few words."""
+        commands = sum(op.do == "command" for life in self.lives for step in life.steps for op in step.ops)
+        return f"seed {self.seed}: {len(self.lives)} assessments, {commands} commands, {len(self.faults)} faults"
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A fault that may be drawn."""
+
+    kind: str
+    target: str
+    seconds: tuple[float, float]
+    details: Sequence[str] = ("",)
+
+
+_WORKER_CARDS = (
+    ("kill", (0.2, 3.0), ("",)),
+    ("stop", (3.0, 7.0), ("",)),
+    ("restart", (0.1, 1.0), ("",)),
+    ("crash", (3.0, 5.0), tuple(f"{point}:{count}" for point in CrashPoint for count in (1, 3))),
+    ("freeze", (4.0, 7.0), tuple(f"{point}:{count}" for point in _FREEZABLE for count in (1, 4))),
+    ("skew", (5.0, 9.0), ("+600", "-600", "+86400", "-3600")),
+)
+_WEB_CARDS = (
+    ("kill", (0.2, 2.0), ("",)),
+    ("stop", (2.0, 6.0), ("",)),
+    ("restart", (0.1, 1.0), ("",)),
+    ("skew", (5.0, 9.0), ("+600", "+3600")),  # to a clock that is behind, every token is of the future
+)
+_SERVICE_CARDS = (
+    ("kill", (0.5, 5.0), ("",)),
+    ("stop", (1.5, 6.0), ("",)),
+    ("restart", (0.2, 3.0), ("",)),
+    ("slow", (2.0, 6.0), ("",)),
+)
+_OTHER_CARDS = (
+    _Card("flush", "redis", (0.0, 0.0)),
+    _Card("flush", "redis", (0.0, 0.0)),
+    _Card("join", JOINER, (4.0, 10.0), ("leaves", "dies")),
+    _Card("join", JOINER, (4.0, 10.0), ("leaves", "dies")),
+)
+
+
+def make_plan(seed: int, seconds: float) -> Plan:
+    """The same plan for the same seed and length, wherever and whenever."""
+    return Plan(seed, seconds, tuple(plan_faults(seed, seconds)), plan_lives(seed, seconds))
+
+
+def make_proof(seed: int, seconds: float, faults: tuple[Fault, ...]) -> Plan:
+    """A short and dense run with just these faults."""
+    return Plan(seed, seconds, faults, plan_lives(seed, seconds, BRISK))
+
+
+def plan_faults(seed: int, seconds: float) -> Iterator[Fault]:
+    """What goes wrong within so many seconds; a longer run begins as a shorter one does."""
+    chance = random.Random(f"faults {seed}")  # noqa: S311 - the same for the same seed
+    at, deck = _QUIET_BEGIN, list[_Card]()
+    free: dict[str, float] = {}
+    while at < seconds - _QUIET_END:
+        if not deck:
+            deck = _shuffled(chance)
+        card = next((card for card in deck if free.get(card.target, 0.0) <= at), None)
+        if card is not None:
+            deck.remove(card)
+            fault = Fault(round(at, 1), card.kind, card.target, _length(chance, card), chance.choice(card.details))
+            free[card.target] = at + fault.seconds + _CONVALESCENCE
+            yield fault
+        at += chance.uniform(*_GAPS)
+
+
+def _shuffled(chance: random.Random) -> list[_Card]:
+    """Every sort of fault once, in an order of its own: a long run meets all, and a short one is like no other."""
+    deck = [
+        _Card(kind, target, seconds, details)
+        for targets, cards in ((WORKERS, _WORKER_CARDS), (WEBS, _WEB_CARDS), (SERVICES, _SERVICE_CARDS))
+        for target in targets
+        for kind, seconds, details in cards
+    ]
+    deck += _OTHER_CARDS
+    chance.shuffle(deck)
+    return deck
+
+
+def _length(chance: random.Random, card: _Card) -> float:
+    return round(chance.uniform(*card.seconds), 1)

@@ -1,0 +1,206 @@
+"""Ways to break a worker on purpose; applied inside its process, before it begins.
+
+Each takes away one guard, and leaves everything else as it is.
+"""
+
+# ruff: noqa: ARG001 - what stands in the place of a method takes what the method takes
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from ..agents import commands, crash_points, fold, publisher
+from ..models.machine import decide
+from ..settings import Settings
+from ..store import batch, cache
+from ..store.postgres import postgres_errors
+from ..store.queries import QUERIES
+from ..store.replies import reply_message
+
+
+def no_fence() -> None:
+    """A batch moves the applied position whoever owns the partition."""
+    QUERIES["advance_partition"] = """
+        UPDATE command_offsets SET next_offset = $5
+        WHERE topic = $1 AND partition = $2 AND $3::bigint IS NOT NULL AND $4::bigint IS NOT NULL
+        RETURNING NOW() AS now
+    """
+
+
+def no_resume() -> None:
+    """What was committed but not published is forgotten."""
+
+    async def resume(self: Any) -> None:
+        self._published = True
+
+    commands.PartitionProcessor._resume = resume  # type: ignore[method-assign]
+
+
+def no_duplicate_check() -> None:
+    """No command id has been seen before."""
+
+    async def known(self: batch.BatchTransaction, command_ids: Collection[str]) -> dict[str, bytes]:
+        return {}
+
+    batch.BatchTransaction.known = known  # type: ignore[method-assign]
+
+
+def no_group_of_its_own() -> None:
+    """The emitted watermark is kept where the consumer commits, as a plain transactional loop would do it."""
+    Settings.emitted_group = property(lambda self: self.app_id)  # type: ignore[assignment,method-assign]
+
+
+def no_version_check() -> None:
+    """The version that a command insists on is not looked at."""
+
+    def careless(record: Any, command: Any, now: Any) -> Any:
+        return decide(record, replace(command, expected_version=None), now)
+
+    fold.decide = careless  # type: ignore[attr-defined]
+
+
+def position_first() -> None:
+    """The applied position is committed before the batch, as whoever commits offsets first does."""
+
+    @asynccontextmanager
+    async def transaction(
+        self: batch.BatchStore, claim: batch.PartitionClaim, *, next_offset: int
+    ) -> AsyncIterator[batch.BatchTransaction]:
+        key = (claim.topic, claim.partition, claim.epoch, claim.next_offset)
+        with postgres_errors():
+            async with self._pool.acquire() as connection:
+                now = await connection.fetchval(QUERIES["advance_partition"], *key, next_offset)
+                if now is None:
+                    raise batch.FencedError(f"{claim.topic}[{claim.partition}] is no longer in epoch {claim.epoch}")
+                async with connection.transaction():
+                    yield batch.BatchTransaction(connection, claim.partition, now)
+
+    batch.BatchStore.transaction = transaction  # type: ignore[method-assign]
+
+
+def answer_before_commit() -> None:
+    """Whoever waits is answered as soon as the batch is decided."""
+    decided = commands.PartitionProcessor._decide
+
+    async def hasty(self: Any, transaction: Any, batch: Any, *, fresh: bool) -> fold.Folded:
+        folded = await decided(self, transaction, batch, fresh=fresh)
+        for header, outcome in folded.replies:
+            channel, message = reply_message(header, outcome)
+            await self._cache._redis.publish(self._cache._prefix + channel, message)
+        return folded
+
+    commands.PartitionProcessor._decide = hasty  # type: ignore[method-assign]
+
+
+def emit_before_commit() -> None:
+    """Events are out before Postgres has what they tell."""
+    decided = commands.PartitionProcessor._decide
+
+    async def hasty(self: Any, transaction: Any, batch: Any, *, fresh: bool) -> fold.Folded:
+        folded = await decided(self, transaction, batch, fresh=fresh)
+        await self._publishing.publish(folded.changes.outbox(), self._claimed.next_offset)
+        return folded
+
+    async def nothing(self: Any, folded: Any, end: int) -> None:
+        self._published = True
+
+    commands.PartitionProcessor._decide = hasty  # type: ignore[method-assign]
+    commands.PartitionProcessor._publish = nothing  # type: ignore[method-assign]
+
+
+def emit_outside_transaction() -> None:
+    """Events go out by a producer that knows no transactions; only the watermark is committed in one."""
+    plain: dict[str, AIOKafkaProducer] = {}
+
+    async def send(self: Any, topic: str, partition: int, records: Any) -> list[Any]:
+        servers = self._settings.kafka_bootstrap
+        if servers not in plain:
+            plain[servers] = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
+            await plain[servers].start()
+        return [
+            await plain[servers].send(topic, value, key, partition=partition, headers=list(headers))
+            for key, value, headers in records
+        ]
+
+    publisher.Publisher._send = send  # type: ignore[method-assign]
+
+
+def drop_junk() -> None:
+    """What is no command is passed over without a word."""
+    add = fold._Folding.add
+
+    def forgetful(self: Any, decoded: fold.Decoded) -> None:
+        if decoded.header is not None:
+            add(self, decoded)
+
+    fold._Folding.add = forgetful  # type: ignore[method-assign]
+
+
+def no_catch_up() -> None:
+    """A Redis that missed something is told that it did not."""
+
+    async def pretend(self: Any) -> None:
+        await self._cache.forget_position(self._partition)
+        self._cache_position = self._claimed.next_offset
+
+    commands.PartitionProcessor._catch_up_cache = pretend  # type: ignore[method-assign]
+
+
+def no_version_guard() -> None:
+    """Redis takes whatever comes last, be it older."""
+    cache._SET_IF_NEWER = cache._SET_IF_NEWER.replace("if not version or", "if true or")
+    cache._REFLECT = cache._REFLECT.replace("or not version or", "or true or")
+
+
+def publish_before_refresh() -> None:
+    """Events are out before Redis knows of them, by as much as a slow Redis takes."""
+    refresh, publish = commands.PartitionProcessor._refresh, commands.PartitionProcessor._publish
+
+    async def no_refresh(self: Any, folded: Any, end: int) -> None:
+        return
+
+    async def publish_then_refresh(self: Any, folded: Any, end: int) -> None:
+        await publish(self, folded, end)
+        await asyncio.sleep(0.05)
+        await refresh(self, folded, end)
+
+    commands.PartitionProcessor._refresh = no_refresh  # type: ignore[method-assign]
+    commands.PartitionProcessor._publish = publish_then_refresh  # type: ignore[method-assign]
+
+
+def freeze() -> None:
+    """At the armed crash point the worker stops as with SIGSTOP, instead of dying: no sabotage, but a fault."""
+
+    def reach(self: Any, point: crash_points.CrashPoint) -> None:
+        if point is self._armed:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    crash_points.CrashPoints.reach = reach  # type: ignore[method-assign]
+
+
+BREAKERS: dict[str, Callable[[], None]] = {
+    "no-fence": no_fence,
+    "no-resume": no_resume,
+    "no-duplicate-check": no_duplicate_check,
+    "no-group-of-its-own": no_group_of_its_own,
+    "no-version-check": no_version_check,
+    "position-first": position_first,
+    "answer-before-commit": answer_before_commit,
+    "emit-before-commit": emit_before_commit,
+    "emit-outside-transaction": emit_outside_transaction,
+    "drop-junk": drop_junk,
+    "no-catch-up": no_catch_up,
+    "no-version-guard": no_version_guard,
+    "publish-before-refresh": publish_before_refresh,
+    "freeze": freeze,
+}

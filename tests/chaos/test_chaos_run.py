@@ -1,0 +1,63 @@
+"""`assessmentstore chaos`: a short run under faults is acquitted, and the judge notices what is broken on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from assessmentstore.chaos.history import read_history
+from assessmentstore.chaos.plan import make_plan
+from assessmentstore.chaos.prove import Proof, prove, run_and_report
+from assessmentstore.chaos.run import Stage, open_stage
+
+# Some faults of every sort are more than a short run has; other seeds are for `make soak`.
+_SEED, _SECONDS = 3, 25.0
+
+# The others are for `make soak`, too.
+_CHEAP = ("no-resume", "answer-with-now")
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def stage(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Services that the runs of this module may kill."""
+    opened = open_stage(tmp_path_factory.mktemp("chaos"))
+    yield runner.run(opened.__aenter__())
+    runner.run(opened.__aexit__(None, None, None))
+
+
+def test_a_short_run_ends_without_a_violation_and_leaves_a_report(runner: asyncio.Runner, stage: Stage) -> None:
+    folder, said = stage.folder / "run", list[str]()
+
+    verdict = runner.run(run_and_report(stage, make_plan(_SEED, _SECONDS), folder, say=said.append))
+
+    assert verdict.innocent, "\n".join(violation.words for violation in verdict.violations)
+    assert len(verdict.happened) == len(verdict.plan.faults) > 0
+    assert min(verdict.checked[what] for what in ("commands told to be applied", "states told", "lists told")) > 0
+    assert len(read_history(folder / "history.jsonl")) == sum(verdict.told.values())
+    assert json.loads((folder / "verdict.json").read_text())["innocent"] is True
+    _assert_needs_nothing_else((folder / "report.html").read_text())
+
+
+def _assert_needs_nothing_else(page: str) -> None:
+    assert "Nothing is wrong" in page
+    assert "<svg" in page
+    assert not [word for word in ("http://", "https://", "<script", "<link", "url(") if word in page]
+
+
+@pytest.mark.parametrize("name", _CHEAP)
+def test_the_judge_notices_what_is_broken_on_purpose(runner: asyncio.Runner, stage: Stage, name: str) -> None:
+    proofs: list[Proof] = []
+
+    right = runner.run(prove(stage, [name], 1, say=lambda _: None, tell=proofs.append))
+
+    assert right
+    assert [proof.verdict.innocent for proof in proofs] == [False]

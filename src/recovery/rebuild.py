@@ -86,6 +86,8 @@ async def rebuild(settings: Settings, until: Until, progress: Progress) -> Rebui
                 return work
 
         done = await for_each(range(settings.topic_partitions), one)
+        # The two outcomes may be of different partitions: only now both are there.
+        await store.forget_refusals_of_accepted()
         positions = {partition: work.position for partition, work in done.items()}
         lost = await _lost_commands(settings, positions) if until.is_end else []
         unproved = [work.unproved for work in done.values() if work.unproved]

@@ -160,15 +160,13 @@ class BatchTransaction:
             await delete_assessments(self._connection, commands_topic, list(assessment_ids))
 
     async def forget_outdated(self, changes: BatchChanges) -> None:
-        """Let the last outcome of each command id count, of those that are there and those of a batch; for a replay.
+        """Let the last refusal of each command id count, of those that are there and those of a batch; for a replay.
 
         An id has a second outcome only where cleanup had forgotten that it was refused.
         """
-        outcomes = [(item.header.id, item.event.occurred_at) for item in changes.accepted]
-        outcomes += [(item.header.id, item.at) for item in changes.refused]
-        if outcomes:
-            await self._execute("forget_outdated_refusals", *columns(outcomes))
         if changes.refused:
+            refusals = [(item.header.id, item.at) for item in changes.refused]
+            await self._execute("forget_earlier_refusals", *columns(refusals))
             later = await self.known([item.header.id for item in changes.refused])
             changes.refused = [item for item in changes.refused if item.header.id not in later]
 

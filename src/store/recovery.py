@@ -70,6 +70,15 @@ class RecoveryStore:
                         there = [row["assessment_id"] for row in found]
                         await delete_assessments(connection, self._topic, there)
 
+    async def forget_refusals_of_accepted(self) -> None:
+        """Forget the refusals of commands whose ids were used again by one that was accepted.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            await self._pool.execute(QUERIES["forget_refusals_of_accepted"])
+
     async def deletions(self, partition: int) -> AsyncIterator[Sequence[Deletion]]:
         """What was deleted of a partition, some at a time.
 

@@ -60,11 +60,17 @@ SELECT $1::int, command_offset, row_hash, deleted_at
 FROM unnest($2::bigint[], $3::bytea[], $4::timestamptz[]) AS leaf (command_offset, row_hash, deleted_at)
 ON CONFLICT DO NOTHING
 
--- forget_outdated_refusals --
--- Refusals of commands whose ids ($1) had another outcome later ($2).
+-- forget_earlier_refusals --
+-- Refusals of commands whose ids ($1) were refused again later ($2).
 DELETE FROM command_rejections AS refused
 USING unnest($1::text[], $2::timestamptz[]) AS later (command_id, at)
 WHERE refused.command_id = later.command_id AND refused.created_at < later.at
+
+-- forget_refusals_of_accepted --
+-- Refusals of commands whose ids were used again later by a command that was accepted.
+DELETE FROM command_rejections AS refused
+USING assessment_audit_trail AS accepted
+WHERE accepted.command_id = refused.command_id AND refused.created_at < accepted.created_at
 
 -- outbox_place --
 -- Where the outbox of a partition goes on after an offset: the end of so many rows of the audit trail, or of all.

@@ -19,7 +19,7 @@ run: setup ## start everything on this machine; Ctrl-C stops it
 	$(BIN)/assessmentstore dev
 
 test: setup lint typecheck ## lint, type-check and run every test but the soak
-	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check style, format and the layers
 	$(BIN)/ruff check

@@ -4,21 +4,24 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 STAMP := .venv/.installed
+TOOLS := build/tools/.complete
 # uv from PATH where there is one, else the one that `setup` puts into .venv.
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint typecheck format bench soak schemas services-up services-down lock clean
+.PHONY: help setup tools run test lint typecheck format bench soak schemas services-up services-down lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install everything into .venv
 
+tools: $(TOOLS) ## fetch and build what checks deploy/, where that is possible
+
 run: setup ## start everything on this machine; Ctrl-C stops it
 	$(BIN)/assessmentstore dev
 
-test: setup lint typecheck ## lint, type-check and run every test but the soak
+test: setup tools lint typecheck ## lint, type-check and run every test but the soak
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check style, format and the layers
@@ -67,6 +70,9 @@ $(STAMP): pyproject.toml requirements.lock | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
+
+$(TOOLS): tests/tools/install.sh tests/tools/go.mod tests/tools/go.sum
+	tests/tools/install.sh build/tools
 
 $(BIN)/uv:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

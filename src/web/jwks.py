@@ -15,6 +15,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ..models.errors import UnavailableError
+from ..telemetry import ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,9 @@ class KeySet:
         return bytes(content)
 
     def _tell(self, trouble: str) -> None:
-        """Tell the operator of changes, not of every attempt."""
+        """Tell the operator of changes, not of every attempt; count every one that fails."""
+        if trouble:
+            ERRORS.labels("jwks_failed").inc()
         if trouble and trouble != self._told:
             logger.warning("The issuer at %s: %s", self._url, trouble, extra={"action": "jwks_failed"})
         elif self._told and not trouble:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
+from tests.harness import metrics
 from tests.harness.balancer import balancing
 from tests.harness.installation import Installation
 from tests.harness.waiting import eventually
@@ -55,7 +57,7 @@ async def pair(installation: Installation, cluster: Cluster) -> AsyncIterator[Pa
         yield Pair(webs, await stack.enter_async_context(balancing([web.port for web in webs])))
 
 
-async def test_two_processes_are_one_api(pair: Pair) -> None:
+async def test_two_processes_are_one_api(pair: Pair, cluster: Cluster, tmp_path: Path) -> None:
     """One walk for all of it, since two processes and a worker take seconds to start."""
     stream = asyncio.create_task(events(pair, "/assessments/a-1/events"))
     feed = asyncio.create_task(events(pair, "/events", until="assessment.completed"))
@@ -84,13 +86,28 @@ async def test_two_processes_are_one_api(pair: Pair) -> None:
     for answer in await pair.twice("/assessments/stats", Consistency_Token=token):
         assert answer.body["byState"]["completed"] == answer.body["total"] == 1
 
-    seen = ["assessment.created", "assessment.started", "assessment.completed"]
-    assert await asyncio.wait_for(stream, 20) == seen
-    assert await asyncio.wait_for(feed, 20) == seen
+    types = ["assessment.created", "assessment.started", "assessment.completed"]
+    assert await asyncio.wait_for(stream, 20) == types
+    assert await asyncio.wait_for(feed, 20) == types
 
     cleaned = await pair.ask("POST", "/maintenance/cleanup", {"retentionDays": 0}, role=Role.ADMIN)
     assert cleaned.body == {"deleted": 1}
     await eventually(lambda: gone(pair, "/assessments/a-1"), "both processes to forget what is deleted")
+
+    seen = metrics.read_scrapes(await scrapes(pair, cluster))
+    assert metrics.faults([*metrics.dashboard_queries(), *metrics.alert_queries()], seen) == []
+    assert metrics.unanswered(metrics.dashboard_queries(), seen, tmp_path) == []
+
+
+async def scrapes(pair: Pair, cluster: Cluster) -> dict[tuple[str, str], str]:
+    """What Prometheus would read of the webs and of the worker."""
+    ports = [("web", web.port) for web in pair.webs] + [("worker", worker.port) for worker in cluster.workers]
+    found = {}
+    async with aiohttp.ClientSession() as session:
+        for job, port in ports:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                found[f"assessmentstore-{job}", f"localhost:{port}"] = await answer.text()
+    return found
 
 
 async def events(pair: Pair, path: str, *, until: str = "") -> list[str]:

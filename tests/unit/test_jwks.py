@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import example, given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from tests.harness.waiting import eventually
 
 from assessmentstore.models.errors import ErrorCode, RejectedError, UnavailableError
@@ -301,12 +302,18 @@ async def test_without_the_issuer_old_keys_do_for_a_day(monkeypatch: pytest.Monk
         await accepted(door, token())
 
 
+def jwks_failures() -> float:
+    return REGISTRY.get_sample_value("assessmentstore_errors_total", {"error_type": "jwks_failed"}) or 0.0
+
+
 async def test_an_issuer_that_was_never_there_is_no_fault_of_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "_PAUSE_SECONDS", 0.0)
     door = Authenticator(SECRET, KeySet("http://127.0.0.1:1/keys"))
+    before = jwks_failures()
 
     with pytest.raises(UnavailableError):
         await accepted(door, token())
+    assert jwks_failures() > before
     assert await accepted(door, token(SECRET, "HS256"))
     assert not await accepted(door, "nonsense")
 

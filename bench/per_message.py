@@ -15,7 +15,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
-from assessmentstore.models.commands import Command
+from assessmentstore.models.commands import Command, CommandHeader
 from assessmentstore.models.envelope import decode_command, event_headers
 from assessmentstore.models.errors import Rejection
 from assessmentstore.models.events import AssessmentEvent
@@ -72,15 +72,15 @@ class PerMessage:
             after = evolve(before, event)
             await self._database.execute(_SAVE, *state_row(after))
             await self._database.execute(_AUDIT, *_audit_row(event))
-        await self._emit(event, command.header.traceparent)
+        await self._emit(event, command.header, message.offset)
         await self._redis.set(self._settings.topic_prefix + after.assessment_id, after.to_json(), ex=_CACHE_SECONDS)
 
-    async def _emit(self, event: AssessmentEvent, traceparent: str | None) -> None:
+    async def _emit(self, event: AssessmentEvent, header: CommandHeader, offset: int) -> None:
         await self._producer.send_and_wait(
             self._settings.events_topic,
             event.to_json(),
             key=event.assessment_id.encode(),
-            headers=event_headers(event, traceparent),
+            headers=event_headers(event, header.traceparent, offset, header.fingerprint),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,6 +13,9 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+# Of a long task, where nobody looks at a bar but somebody may read a log.
+_LINE_SECONDS = 5.0
 
 
 def for_people(stream: TextIO) -> bool:
@@ -84,3 +88,68 @@ def progress(task: str) -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True, highlight=False)
     with console.status(Text(task)):  # moves on a terminal, and is nothing elsewhere
         yield lambda line: console.print(line, markup=False, soft_wrap=True)
+
+
+class Measured:
+    """How far a task is whose size is known, in words."""
+
+    def __init__(self, unit: str, show: Callable[[Measured], None]) -> None:
+        self.total = 0
+        self.done = 0
+        self._unit = unit
+        self._show = show
+        self._started = time.monotonic()
+
+    def expect(self, total: int) -> None:
+        """There is so much more to do."""
+        self.total += total
+        self._show(self)
+
+    def passed(self, count: int) -> None:
+        """So much of it is done."""
+        self.done += count
+        self._show(self)
+
+    def __str__(self) -> str:
+        rate = self.done / max(time.monotonic() - self._started, 0.001)
+        left = (self.total - self.done) / rate if rate else 0
+        return f"{self.done:,} of {self.total:,} {self._unit}, {rate:,.0f}/s, {_duration(left)} left"
+
+
+@contextmanager
+def measured(task: str, unit: str) -> Iterator[Measured]:
+    """Show how far a long task is, its rate and the time left: a bar on a terminal, a line now and then elsewhere."""
+    if for_people(sys.stderr):
+        with _measured_bar(task, unit) as shown:
+            yield shown
+        return
+    told = time.monotonic()
+
+    def show(measure: Measured) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _LINE_SECONDS:
+            told = time.monotonic()
+            typer.echo(f"{task}: {measure}", err=True)
+
+    measure = Measured(unit, show)
+    yield measure
+    typer.echo(f"{task}: {measure}", err=True)
+
+
+@contextmanager
+def _measured_bar(task: str, unit: str) -> Iterator[Measured]:
+    from rich.console import Console  # noqa: PLC0415 - slow, and for people only
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        row = bar.add_task(task, total=None, words="")
+        yield Measured(
+            unit, lambda measure: bar.update(row, total=measure.total, completed=measure.done, words=str(measure))
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -215,6 +215,10 @@ class Settings(BaseSettings):
         return f"{self.topic_prefix}assessment.dead-letters"
 
     @property
+    def deletions_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.deletions"
+
+    @property
     def checkpoints_topic(self) -> str:
         return f"{self.topic_prefix}assessment.audit-checkpoints"
 

@@ -245,7 +245,14 @@ class PartitionProcessor:
     async def _resume(self) -> None:
         """Publish what was committed but not published, before anything new."""
         claim, published = self._claimed, await self._publishing.watermarks()
-        position = max(published.emitted or 0, claim.emitted_offset)
+        watermark = published.emitted or 0
+        if watermark > claim.next_offset:
+            raise UnavailableError(
+                f"Postgres has applied the commands of partition {self._partition} below {claim.next_offset}, and what"
+                f" came of those below {watermark} is published: to apply them again would publish it twice; stop the"
+                " workers and run assessmentstore replay, which restores Postgres from Kafka"
+            )
+        position = max(watermark, claim.emitted_offset)
         for end in _steps(position, claim.next_offset):
             await self._publishing.publish(await self._store.outbox(self._partition, position, end), end)
             RESUMED.inc(end - position)

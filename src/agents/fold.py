@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -111,7 +111,7 @@ class _Folding:
     def add(self, decoded: Decoded) -> None:
         item, offset = decoded.item, decoded.offset
         if isinstance(item, DeadLetter):
-            self.result.changes.dead_letters.append(item)
+            self.result.changes.dead_letters.append(replace(item, at=self._now))
         elif item.header.id in self._known:
             self._repeat(item.header)
         elif isinstance(item, RefusedCommand):
@@ -146,6 +146,8 @@ class _Folding:
         changes = self.result.changes
         changes.before.setdefault(key, before)
         changes.after[key] = after
-        changes.accepted.append(Accepted(event=decision, value=decision.to_json(), header=header, offset=offset))
+        changes.accepted.append(
+            Accepted(event=decision, value=decision.to_json(), header=header, offset=offset, after=after)
+        )
         if header.reply_to:
             self.result.replies.append((header, after.to_json()))

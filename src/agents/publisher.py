@@ -126,16 +126,16 @@ class Publisher:
         async with self._transaction(self._commands, position):
             await self._send_all(outbox)
 
-    async def publish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Publish a checkpoint in a transaction of its own, with a watermark of its own.
+    async def publish_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Publish checkpoints that follow each other in a transaction of their own, with a watermark of its own.
 
         Raises:
-            FencedError: another worker publishes for this partition now; it did not become visible.
+            FencedError: another worker publishes for this partition now; nothing became visible.
             UnavailableError: Kafka is away; whether it became visible is told by the watermark of the next producer.
         """
-        record = (str(checkpoint.partition).encode(), checkpoint.to_json(), [("content-type", b"application/json")])
-        async with self._transaction(self._checkpoints, checkpoint.sequence + 1):
-            await asyncio.gather(*await self._send(self._settings.checkpoints_topic, self._partition, [record]))
+        async with self._transaction(self._checkpoints, checkpoints[-1].sequence + 1):
+            records = map(_checkpoint, checkpoints)
+            await asyncio.gather(*await self._send(self._settings.checkpoints_topic, self._partition, records))
 
     @asynccontextmanager
     async def _transaction(self, of: TopicPartition, watermark: int) -> AsyncIterator[None]:
@@ -160,8 +160,8 @@ class Publisher:
     async def _send_all(self, outbox: Outbox) -> None:
         settings = self._settings
         events: list[KafkaRecord] = [
-            (event.assessment_id.encode(), value, event_headers(event, traceparent))
-            for event, value, traceparent in outbox.events
+            (event.assessment_id.encode(), value, event_headers(event, traceparent, offset, fingerprint))
+            for event, value, traceparent, offset, fingerprint in outbox.events
         ]
         pending = [
             *await self._send(settings.events_topic, self._partition, events),
@@ -193,13 +193,21 @@ class Publisher:
             "partition": self._partition,
             "offset": letter.offset,
             "reason": letter.reason,
+            "time": "" if letter.at is None else letter.at.isoformat(),
         }
-        # The headers as they came, null values as empty ones: aiokafka can write no null.
+        # The headers as they came, null values as empty ones: aiokafka can write no null. Which those are is told.
         headers = [(name, value or b"") for name, value in letter.headers]
+        if nulls := [str(place) for place, (_, value) in enumerate(letter.headers) if value is None]:
+            told["null-headers"] = ",".join(nulls)
         return letter.key, letter.value, headers + [(name, str(value).encode()) for name, value in told.items()]
+
+
+def _checkpoint(checkpoint: Checkpoint) -> KafkaRecord:
+    key = f"{checkpoint.partition}:{checkpoint.sequence}".encode()
+    return key, checkpoint.to_json(), [("content-type", b"application/json")]
 
 
 def _rejection(refused: Refused) -> KafkaRecord:
     header = refused.header
     record = RejectedCommand.of(header, refused.rejection, at=refused.at)
-    return header.assessment_id.encode(), record.to_json(), rejection_headers(header, refused.at)
+    return header.assessment_id.encode(), record.to_json(), rejection_headers(header, refused.at, refused.offset)

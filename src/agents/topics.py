@@ -31,15 +31,16 @@ class TopicSpecification:
 
 
 def specifications(settings: Settings) -> list[TopicSpecification]:
-    """The topics of this installation; events are kept for ever, since everything can be rebuilt from them."""
+    """The topics of this installation; what is told is kept for ever, since everything can be rebuilt from it."""
     partitions, large = settings.topic_partitions, {"max.message.bytes": str(MAX_RECORD_BYTES)}
     commands = {"max.message.bytes": str(_MAX_COMMAND_RECORD_BYTES)}
     return [
         TopicSpecification(settings.commands_topic, partitions, commands),
         TopicSpecification(settings.events_topic, partitions, large | _FOR_EVER),
-        TopicSpecification(settings.rejections_topic, partitions, large),
+        TopicSpecification(settings.rejections_topic, partitions, large | _FOR_EVER),
         TopicSpecification(settings.dead_letters_topic, 1, large | _FOR_EVER),
-        # The newest checkpoint of a partition speaks for all rows so far.
+        TopicSpecification(settings.deletions_topic, partitions, large | _FOR_EVER),
+        # Each has a key of its own, so that all stay, and one that is published again replaces itself.
         TopicSpecification(settings.checkpoints_topic, partitions, {"cleanup.policy": "compact"}),
     ]
 

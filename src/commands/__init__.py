@@ -1,4 +1,4 @@
-"""The commands that are a client of the HTTP API, and those about dead letters, which work where `migrate` does.
+"""The commands that are a client of the HTTP API; dead letters, audit and recovery, which work where `migrate` does.
 
 They print for people on a terminal, and JSON with `--json` or where the output goes elsewhere. Everything slow is
 imported where it is used: `--help` and a wrong option answer at once.
@@ -6,6 +6,9 @@ imported where it is used: `--help` and a wrong option answer at once.
 
 from __future__ import annotations
 
-from . import audit, batch, lists, live, maintenance, one
+from . import audit, batch, lists, live, maintenance, one, recovery
 
-PARTS = (one.commands, lists.commands, batch.commands, live.commands, maintenance.commands, audit.commands)
+PARTS = (
+    *(one.commands, lists.commands, batch.commands, live.commands, maintenance.commands),
+    *(audit.commands, recovery.commands),
+)

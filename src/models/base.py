@@ -112,6 +112,17 @@ class WireModel(BaseModel):
         return orjson.dumps(self.to_wire(), option=orjson.OPT_UTC_Z)
 
 
+class StableWireModel(WireModel):
+    """A wire type whose JSON has its members in the order of their names, however deep.
+
+    Postgres' `jsonb` keeps no order: what is read back from it and written again is the same bytes only so.
+    """
+
+    def to_json(self) -> bytes:
+        """The JSON of `to_wire`, the same bytes whoever writes it."""
+        return orjson.dumps(self.to_wire(), option=orjson.OPT_UTC_Z | orjson.OPT_SORT_KEYS)
+
+
 class OpenWireModel(WireModel):
     """A wire type of the callers' own: members it does not know are kept, and none is made up."""
 

@@ -261,8 +261,21 @@ def encode_command(
     return orjson.dumps(event)
 
 
-def event_headers(event: AssessmentEvent, traceparent: str | None) -> list[tuple[str, bytes]]:
-    """The headers of an event in binary mode."""
+COMMAND_OFFSET = "ce_commandoffset"
+COMMAND_FINGERPRINT = "ce_commandfingerprint"
+
+
+def event_headers(
+    event: AssessmentEvent, traceparent: str | None, offset: int, fingerprint: bytes | None
+) -> list[tuple[str, bytes]]:
+    """The headers of an event in binary mode.
+
+    Args:
+        event: what is told.
+        traceparent: of its command.
+        offset: of its command, on the partition of the commands topic that has the event's number.
+        fingerprint: of its command.
+    """
     headers = [
         _SPECVERSION,
         ("ce_id", event.id.encode()),
@@ -272,10 +285,17 @@ def event_headers(event: AssessmentEvent, traceparent: str | None) -> list[tuple
         ("ce_time", event.occurred_at.isoformat().encode()),
         _CONTENT_TYPE,
         ("ce_sequence", b"%d" % event.version),
+        (COMMAND_OFFSET, b"%d" % offset),
     ]
+    _add_optional(headers, traceparent, fingerprint)
+    return headers
+
+
+def _add_optional(headers: list[tuple[str, bytes]], traceparent: str | None, fingerprint: bytes | None) -> None:
+    if fingerprint is not None:
+        headers.append((COMMAND_FINGERPRINT, fingerprint.hex().encode()))
     if traceparent is not None:
         headers.append(("traceparent", traceparent.encode()))
-    return headers
 
 
 # Shared by all: a tuple less is an object less for the garbage collector to look at.
@@ -286,8 +306,8 @@ _EVENT_TYPES = {kind: ("ce_type", kind.encode()) for kind in EventType}
 _REJECTED = ("ce_type", b"assessment.rejected")
 
 
-def rejection_headers(header: CommandHeader, at: datetime) -> list[tuple[str, bytes]]:
-    """The headers of a rejection in binary mode."""
+def rejection_headers(header: CommandHeader, at: datetime, offset: int) -> list[tuple[str, bytes]]:
+    """The headers of a rejection in binary mode, with the offset of the refused command."""
     headers = [
         _SPECVERSION,
         ("ce_id", f"{header.id}:rejected".encode()),
@@ -296,7 +316,7 @@ def rejection_headers(header: CommandHeader, at: datetime) -> list[tuple[str, by
         ("ce_subject", header.assessment_id.encode()),
         ("ce_time", at.isoformat().encode()),
         _CONTENT_TYPE,
+        (COMMAND_OFFSET, b"%d" % offset),
     ]
-    if header.traceparent is not None:
-        headers.append(("traceparent", header.traceparent.encode()))
+    _add_optional(headers, header.traceparent, header.fingerprint)
     return headers

@@ -18,7 +18,7 @@ from typing import Annotated, Self
 from pydantic import ValidationError, WithJsonSchema
 
 from .assessment import AssessmentState
-from .base import JsonObject, WireModel
+from .base import JsonObject, StableWireModel
 from .commands import CommandHeader, CommandType
 from .positions import TOKEN_HEADER
 
@@ -109,7 +109,7 @@ class Rejection:
         )
 
 
-class RejectedCommand(WireModel):
+class RejectedCommand(StableWireModel):
     """A record of the rejections topic: the refused command, and why it was refused."""
 
     command_id: str

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from .assessment import AssessmentRequest, AssessmentState
-from .base import JsonObject, PercentDone, Version, WireModel, WrittenAs
+from .base import JsonObject, PercentDone, StableWireModel, Version, WrittenAs
 from .result import AssessmentResult
 
 
@@ -25,7 +25,7 @@ class EventType(StrEnum):
     RETRIED = "assessment.retried"
 
 
-class _Event(WireModel):
+class _Event(StableWireModel):
     assessment_id: str
     version: Version
     """The version that the assessment has after this event."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +12,9 @@ import asyncpg
 from ..models.assessment import AssessmentRecord
 from ..models.chain import row_hash
 from ..models.errors import AssessmentStoreError, UnavailableError
-from ..models.events import event_from_json
 from .chaining import Head, chain
 from .changes import BatchChanges, Outbox
+from .maintenance import delete_assessments
 from .postgres import Connection, Pool, StaleViewError, postgres_errors
 from .queries import QUERIES
 from .rows import (
@@ -23,6 +23,7 @@ from .rows import (
     dead_letter_from_row,
     dead_letter_row,
     metric_row,
+    outgoing_from_row,
     records,
     refused_from_row,
     refused_row,
@@ -119,7 +120,7 @@ class BatchStore:
                 refused = await connection.fetch(QUERIES["outbox_rejections"], *bounds)
                 dead = await connection.fetch(QUERIES["outbox_dead_letters"], *bounds)
         return Outbox(
-            [(event_from_json(row["value"]), row["value"].encode(), row["traceparent"]) for row in events],
+            [outgoing_from_row(row) for row in events],
             [refused_from_row(row) for row in refused],
             [dead_letter_from_row(row) for row in dead],
         )
@@ -153,6 +154,22 @@ class BatchTransaction:
         rows = await self._connection.fetch(QUERIES["known_commands"], list(command_ids))
         return {row["command_id"]: row["command_fingerprint"] or b"" for row in rows}
 
+    async def forget(self, commands_topic: str, assessment_ids: Sequence[str]) -> None:
+        """Delete assessments as retention does; for a replay that meets one again which was deleted in between."""
+        if assessment_ids:
+            await delete_assessments(self._connection, commands_topic, list(assessment_ids))
+
+    async def forget_outdated(self, changes: BatchChanges) -> None:
+        """Let the last refusal of each command id count, of those that are there and those of a batch; for a replay.
+
+        An id has a second outcome only where cleanup had forgotten that it was refused.
+        """
+        if changes.refused:
+            refusals = [(item.header.id, item.at) for item in changes.refused]
+            await self._execute("forget_earlier_refusals", *columns(refusals))
+            later = await self.known([item.header.id for item in changes.refused])
+            changes.refused = [item for item in changes.refused if item.header.id not in later]
+
     async def write(self, changes: BatchChanges, heads: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
         """Write a folded batch; never over a version that it was not decided on, nor past an audit row.
 
@@ -172,15 +189,15 @@ class BatchTransaction:
         await self._write_states(changes, befores, after)
         if links:
             await self._execute("insert_audit", self._partition, *columns(map(audit_row, changes.accepted, links)))
-        if metrics := [row for item in changes.accepted if (row := metric_row(item, changes.after))]:
+        if metrics := [row for item in changes.accepted if (row := metric_row(item))]:
             await self._execute("insert_metrics", *columns(metrics))
         if changes.refused:
             await self._execute("insert_rejections", self._partition, *columns(map(refused_row, changes.refused)))
         for letter in changes.dead_letters:
-            await self._execute("insert_dead_letter", self._partition, *dead_letter_row(letter), self.now)
+            await self._execute("insert_dead_letter", self._partition, *dead_letter_row(letter))
         await add_totals(self._connection, self._partition, totals_change(changes.before, changes.after))
-        pairs = [(changes.before[key], record) for key, record in changes.after.items()]
-        await put_search_rows(self._connection, [search_row(new) for old, new in pairs if is_indexed(old, new)])
+        indexed = [search_row(item.after) for item in changes.accepted if is_indexed(item.event)]
+        await put_search_rows(self._connection, indexed)
         return after
 
     async def _unknown_heads(self, keys: Collection[str], known: Mapping[str, Head]) -> dict[str, Head]:

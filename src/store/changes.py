@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from ..models.assessment import AssessmentRecord
 from ..models.commands import CommandHeader
@@ -21,6 +22,8 @@ class Accepted:
     """The event as JSON."""
     header: CommandHeader
     offset: int
+    after: AssessmentRecord
+    """The assessment right after it: what depends on this depends on no batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +45,26 @@ class DeadLetter:
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     reason: str
+    at: datetime | None = None
+    """When it was put aside, once it was."""
+
+
+class OutgoingEvent(NamedTuple):
+    """An event, and what its headers tell of its command."""
+
+    event: AssessmentEvent
+    value: bytes
+    """The event as JSON."""
+    traceparent: str | None
+    offset: int
+    fingerprint: bytes | None
 
 
 @dataclass(slots=True)
 class Outbox:
     """What a range of offsets tells the world, each list in the order of the offsets."""
 
-    events: list[tuple[AssessmentEvent, bytes, str | None]] = field(default_factory=list)
-    """Each event, its JSON, and its traceparent."""
+    events: list[OutgoingEvent] = field(default_factory=list)
     rejections: list[Refused] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
@@ -68,5 +83,8 @@ class BatchChanges:
 
     def outbox(self) -> Outbox:
         """What the batch tells the world."""
-        events = [(item.event, item.value, item.header.traceparent) for item in self.accepted]
+        events = [
+            OutgoingEvent(item.event, item.value, item.header.traceparent, item.offset, item.header.fingerprint)
+            for item in self.accepted
+        ]
         return Outbox(events, self.refused, self.dead_letters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -39,6 +40,15 @@ class Standing(NamedTuple):
         found = row["frontier"]
         roots = tuple(found[start : start + HASH_BYTES] for start in range(0, len(found), HASH_BYTES))
         return cls(Checkpoint.from_json(row["document"]), Frontier(row["row_count"], roots))
+
+    def follows(self, before: Standing) -> bool:
+        """Whether the checkpoint is the next one, and says of the rows what they come to."""
+        this, last = self.checkpoint, before.checkpoint
+        if this is None:
+            return last is None
+        after = (0, None) if last is None else (last.sequence, last.hash)
+        rows = (this.count, this.root) == (self.frontier.count, self.frontier.root)
+        return rows and (this.sequence - 1, this.previous_hash) == after
 
 
 class Leaf(NamedTuple):
@@ -93,6 +103,31 @@ class CheckpointStore:
                     return None
                 return await _insert(connection, claim, before, leaves, key)
 
+    async def restore(self, claim: PartitionClaim, checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+        """Keep checkpoints that were made of the rows that are here, and return the first that was not.
+
+        Raises:
+            FencedError: somebody else owns the partition; nothing is written.
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _hold(connection, claim)
+                row = await connection.fetchrow(QUERIES["last_checkpoint"], claim.partition)
+                last = Standing.from_row(row)
+                kept = 0 if last.checkpoint is None else last.checkpoint.sequence
+                for checkpoint in checkpoints:
+                    if checkpoint.sequence <= kept:
+                        continue
+                    bounds = (claim.partition, last.end_offset, checkpoint.end_offset)
+                    leaves = await read_leaves(connection, *bounds, None)
+                    this = Standing(checkpoint, last.frontier.add([leaf.hash for leaf in leaves]))
+                    if not this.follows(last):
+                        return checkpoint
+                    await _keep(connection, checkpoint, this.frontier)
+                    last = this
+        return None
+
 
 async def _insert(
     connection: Connection, claim: PartitionClaim, before: Standing, leaves: Sequence[Leaf], key: SigningKey
@@ -100,9 +135,7 @@ async def _insert(
     frontier = before.frontier.add([leaf.hash for leaf in leaves])
     end = claim.next_offset if len(leaves) < MOST_ROWS else leaves[-1].offset + 1
     async with connection.transaction():
-        now = await connection.fetchval(QUERIES["hold_partition"], claim.topic, claim.partition, claim.epoch)
-        if now is None:
-            raise FencedError(f"{claim.topic}[{claim.partition}] is no longer in epoch {claim.epoch}")
+        now = await _hold(connection, claim)
         unsigned = Checkpoint(
             topic=claim.topic,
             partition=claim.partition,
@@ -116,17 +149,31 @@ async def _insert(
             key_id=key.id,
         )
         made = replace(unsigned, signature=key.sign(unsigned.message))
-        await connection.execute(
-            QUERIES["insert_checkpoint"],
-            made.partition,
-            made.sequence,
-            made.count,
-            made.end_offset,
-            b"".join(frontier.roots),
-            made.to_json().decode(),
-            now,
-        )
+        await _keep(connection, made, frontier)
     return made
+
+
+async def _hold(connection: Connection, claim: PartitionClaim) -> datetime:
+    """Keep the partition for the time of the transaction, and tell the time."""
+    now: datetime | None = await connection.fetchval(
+        QUERIES["hold_partition"], claim.topic, claim.partition, claim.epoch
+    )
+    if now is None:
+        raise FencedError(f"{claim.topic}[{claim.partition}] is no longer in epoch {claim.epoch}")
+    return now
+
+
+async def _keep(connection: Connection, checkpoint: Checkpoint, frontier: Frontier) -> None:
+    await connection.execute(
+        QUERIES["insert_checkpoint"],
+        checkpoint.partition,
+        checkpoint.sequence,
+        checkpoint.count,
+        checkpoint.end_offset,
+        b"".join(frontier.roots),
+        checkpoint.to_json().decode(),
+        datetime.fromisoformat(checkpoint.created_at),
+    )
 
 
 async def read_leaves(connection: Connection, partition: int, first: int, end: int, most: int | None) -> list[Leaf]:

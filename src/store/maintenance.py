@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
 
 from ..models.chain import row_hash
+from ..models.deletions import Deletion
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
-from .rows import columns, records
+from .rows import columns, deletion_from_row, records
 from .totals import MAINTENANCE_SLOT, add_totals, totals_change
 
 # Rows stay locked for the time of one chunk: some ten milliseconds.
@@ -71,7 +73,7 @@ class Maintenance:
                 deleted = [expired["assessment_id"] for expired in rows]
                 if deleted:
                     total += len(deleted)
-                    await _delete(connection, deleted)
+                    await delete_assessments(connection, self._topic, deleted)
                     await connection.execute(QUERIES["count_deleted"], user_id, key, total)
         return Chunk(deleted, total, last=len(deleted) < CHUNK)
 
@@ -83,6 +85,25 @@ class Maintenance:
         """
         with postgres_errors():
             return bool(await self._pool.fetchval(QUERIES["unpublished"], ended_before, self._topic))
+
+    async def untold(self) -> dict[int, Deletion]:
+        """Some of the deletions that Kafka is not known to have, by their numbers.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            rows = await self._pool.fetch(QUERIES["untold_deletions"], CHUNK)
+        return {row["id"]: deletion_from_row(row) for row in rows}
+
+    async def note_told(self, numbers: Collection[int]) -> None:
+        """Remember that Kafka has these deletions.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            await self._pool.execute(QUERIES["note_told_deletions"], list(numbers))
 
     async def forget_some(self, before: datetime) -> bool:
         """Forget some of what stands beside the assessments from before a time, and tell whether that was all.
@@ -101,7 +122,7 @@ class Maintenance:
         return all(int(status.rsplit(" ", 1)[1]) < CHUNK for status in done)
 
 
-async def _delete(connection: Connection, assessment_ids: list[str]) -> None:
+async def delete_assessments(connection: Connection, commands_topic: str, assessment_ids: list[str]) -> None:
     """Delete locked assessments, children first, and count them out."""
     await connection.execute(QUERIES["delete_metrics"], assessment_ids)
     words = await connection.fetch(QUERIES["delete_search_rows"], assessment_ids)
@@ -111,6 +132,6 @@ async def _delete(connection: Connection, assessment_ids: list[str]) -> None:
     if bare:
         leaves = [(row["command_partition"], row["command_offset"], row_hash(row)) for row in bare]
         await connection.execute(QUERIES["keep_row_hashes"], *columns(leaves))
-    await connection.execute(QUERIES["delete_history"], assessment_ids)
+    await connection.execute(QUERIES["delete_history"], assessment_ids, commands_topic)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
     await add_totals(connection, MAINTENANCE_SLOT, totals_change(deleted, dict.fromkeys(deleted)))

@@ -12,9 +12,11 @@ import orjson
 
 from ..models.assessment import FINAL_STATES, AssessmentRecord
 from ..models.commands import CommandHeader
+from ..models.deletions import Deletion
 from ..models.errors import ErrorCode, Rejection
+from ..models.events import event_from_json
 from .chaining import Link
-from .changes import Accepted, DeadLetter, Refused
+from .changes import Accepted, DeadLetter, OutgoingEvent, Refused
 from .postgres import record_from_row
 
 
@@ -88,14 +90,16 @@ def audit_row(item: Accepted, link: Link) -> tuple[Any, ...]:
     )
 
 
-def metric_row(item: Accepted, after: Mapping[str, AssessmentRecord]) -> tuple[str, Decimal, datetime] | None:
-    """The processing time of an assessment that this batch ended."""
-    if item.event.state not in FINAL_STATES:
-        return None
-    record = after[item.event.assessment_id]
-    if record.version != item.event.version or record.duration is None:
-        return None
-    return record.assessment_id, Decimal(record.duration) / 1000, item.event.occurred_at
+def metric_row(item: Accepted) -> tuple[str, Decimal, datetime] | None:
+    """The processing time of an assessment, where this command ended it."""
+    duration = item.after.duration if item.event.state in FINAL_STATES else None
+    return None if duration is None else (item.event.assessment_id, Decimal(duration) / 1000, item.event.occurred_at)
+
+
+def outgoing_from_row(row: asyncpg.Record) -> OutgoingEvent:
+    """The event of an audit row, in the bytes that it had when it was first published."""
+    event = event_from_json(row["value"])
+    return OutgoingEvent(event, event.to_json(), row["traceparent"], row["command_offset"], row["command_fingerprint"])
 
 
 def refused_row(item: Refused) -> tuple[Any, ...]:
@@ -136,9 +140,22 @@ def rejection_from_row(row: asyncpg.Record) -> Rejection:
     return Rejection(ErrorCode(row["code"]), row["message"], orjson.loads(row["details"]))
 
 
+def deletion_from_row(row: asyncpg.Record) -> Deletion:
+    """A row of `assessment_deletions`."""
+    return Deletion(
+        assessment_id=row["assessment_id"],
+        partition=row["command_partition"],
+        last_offset=row["last_offset"],
+        position=row["position"],
+        deleted_at=row["deleted_at"],
+        rows=tuple((at, found.hex()) for at, found in zip(row["leaf_offsets"], row["leaf_hashes"], strict=True)),
+    )
+
+
 def dead_letter_row(letter: DeadLetter) -> tuple[Any, ...]:
     names = [name.encode() for name, _ in letter.headers]
-    return letter.offset, letter.key, letter.value, names, [value for _, value in letter.headers], letter.reason
+    values = [value for _, value in letter.headers]
+    return letter.offset, letter.key, letter.value, names, values, letter.reason, letter.at
 
 
 def dead_letter_from_row(row: asyncpg.Record) -> DeadLetter:
@@ -149,4 +166,5 @@ def dead_letter_from_row(row: asyncpg.Record) -> DeadLetter:
         value=row["value"],
         headers=list(zip(names, row["header_values"], strict=True)),
         reason=row["reason"],
+        at=row["created_at"],
     )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
+from ..models.events import AssessmentEvent, EventType
 from .postgres import Connection
 from .queries import QUERIES
 from .rows import columns
@@ -25,6 +26,8 @@ _LONGEST_TEXT = 20_000
 # Words that a typing error can be led back to: numbers and the parts of ids would fill the vocabulary without end.
 _VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_KNOWN_WORD = 40
+
+_INDEXED = frozenset({EventType.CREATED, EventType.RETRIED, EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 
 
 class SearchRow(NamedTuple):
@@ -46,17 +49,16 @@ class SearchText(NamedTuple):
     text: str
 
 
-def is_indexed(before: AssessmentRecord | None, after: AssessmentRecord) -> bool:
+def is_indexed(event: AssessmentEvent) -> bool:
     """Whether search learns of a change: of beginnings, retries and ends, and not of what happens between."""
-    if before is None or before.retry_count != after.retry_count:
-        return True
-    return after.is_final and before.state is not after.state
+    return event.type in _INDEXED
 
 
 async def put_search_rows(connection: Connection, rows: Sequence[SearchRow]) -> None:
-    """Write what search learns of assessments."""
+    """Write what search learns of assessments, in this order; of each the last counts."""
     if rows:
-        await connection.execute(QUERIES["put_search_rows"], *columns(rows))
+        last = {row.assessment_id: row for row in rows}
+        await connection.execute(QUERIES["put_search_rows"], *columns(last.values()))
         await connection.execute(QUERIES["add_vocabulary"], vocabulary(rows))
 
 

@@ -34,6 +34,7 @@ from .bodies import Memory
 from .bulk import BULK, BulkCommands
 from .commands import COMMANDS, Commands
 from .contracts import CONTRACTS, Contracts
+from .deletions import Deletions
 from .errors import MIDDLEWARES
 from .feed import FEED, MOST_STREAMS, Feed
 from .freshness import READS
@@ -149,7 +150,8 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write))
-        app[CLEANUP] = Cleanup(Maintenance(pools.write, settings.commands_topic), cache, reader)
+        maintenance = Maintenance(pools.write, settings.commands_topic)
+        app[CLEANUP] = Cleanup(maintenance, cache, reader, Deletions(settings, maintenance))
         app[LIMITS], app[AUDIT] = Limits(redis, settings), Refusals(RefusalStore(pools.write))
         stack.push_async_callback(app[AUDIT].close)
         notifications = Notifications(cache, reader, commands, waiters, feed)

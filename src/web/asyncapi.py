@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ..models.base import MAX_ID_LENGTH
 from ..models.commands import COMMAND_DATA, CommandType
-from ..models.envelope import JSON, SOURCE, STRUCTURED
+from ..models.envelope import COMMAND_FINGERPRINT, COMMAND_OFFSET, JSON, SOURCE, STRUCTURED
 from ..models.errors import RejectedCommand
 from ..models.events import EventType, event_class
 from ..models.redrive import ORIGIN_HEADER
@@ -32,6 +32,7 @@ effect."""
 _TEXT: Document = {"type": "string", "minLength": 1}
 _ID: Document = _TEXT | {"maxLength": MAX_ID_LENGTH}
 _TIME: Document = {"type": "string", "format": "date-time"}
+_NUMBER: Document = {"type": "string", "pattern": "^[0-9]+$"}
 
 _ATTRIBUTES: dict[str, Document] = {
     "specversion": {"const": "1.0"},
@@ -62,15 +63,28 @@ _HEADERS: dict[str, Document] = {
     "ce_subject": _TEXT | {"description": "The assessment id."},
     "ce_time": _TIME,
     "ce_sequence": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "The version."},
+    COMMAND_OFFSET: _NUMBER | {"description": "Where the command stands on this partition of the commands topic."},
+    COMMAND_FINGERPRINT: {
+        "type": "string",
+        "pattern": "^[0-9a-f]{32}$",
+        "description": "What tells the command from another with the same id.",
+    },
     "traceparent": _ATTRIBUTES["traceparent"],
 }
 """The headers of what the store sends."""
 
 _DEAD_LETTER_HEADERS: dict[str, Document] = {
     "topic": _TEXT | {"description": "Where it came from."},
-    "partition": {"type": "string", "pattern": "^[0-9]+$"},
-    "offset": {"type": "string", "pattern": "^[0-9]+$"},
+    "partition": _NUMBER,
+    "offset": _NUMBER,
     "reason": _TEXT | {"description": "Why it is no command."},
+    "time": _TIME | {"description": "When it was put aside."},
+}
+
+_NULL_HEADERS: Document = {
+    "type": "string",
+    "pattern": "^[0-9]+(,[0-9]+)*$",
+    "description": "Which of the record's own headers, counted from 0, came with null in place of the empty value.",
 }
 _ORIGIN = _TEXT | {"description": "PARTITION:OFFSET of the dead letter that it was redriven from, if it was."}
 
@@ -197,7 +211,9 @@ def _event_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sampl
 def _other_messages(refs: dict[type[BaseModel], Document]) -> Document:
     sample = rejected_sample()
     rejected = _sent_headers(sample.required, "assessment.rejected")
-    letters = _object(_DEAD_LETTER_HEADERS | {ORIGIN_HEADER: _ORIGIN}, _DEAD_LETTER_HEADERS)
+    letters = _object(
+        _DEAD_LETTER_HEADERS | {"null-headers": _NULL_HEADERS, ORIGIN_HEADER: _ORIGIN}, _DEAD_LETTER_HEADERS
+    )
     letter = _message(
         "dead letter", "The bytes, the key and the headers as they came.", {}, letters, None, "application/octet-stream"
     )

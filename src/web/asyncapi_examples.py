@@ -20,6 +20,7 @@ from .examples import REQUEST, RESULT
 _START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _USER = "ann"
+_REFUSED_OFFSET = 12
 
 _Said = tuple[CommandType, JsonObject]
 
@@ -53,6 +54,7 @@ class _Step(NamedTuple):
     value: bytes
     event: AssessmentEvent
     record: AssessmentRecord
+    fingerprint: bytes
 
 
 def samples() -> dict[str, Sample]:
@@ -65,7 +67,8 @@ def samples() -> dict[str, Sample]:
             attributes = {name: text for name, text in structured.items() if name not in ("data", "datacontenttype")}
             found[f"{step.kind}.structured"] = Sample({"content-type": STRUCTURED}, structured)
             found[f"{step.kind}.binary"] = Sample({"content-type": JSON} | _prefixed(attributes), data)
-            found[step.event.type] = _sent(event_headers(step.event, _TRACE), step.event.to_json())
+            headers = event_headers(step.event, _TRACE, step.event.version, step.fingerprint)
+            found[step.event.type] = _sent(headers, step.event.to_json())
     return found
 
 
@@ -75,17 +78,18 @@ def rejected_sample() -> Sample:
     command, at = _command(_value("a-1", 9, *_BEGIN), "a-1"), _START + timedelta(minutes=1)
     rejection = cast(Rejection, decide(last.record, command, at))
     told = RejectedCommand.of(command.header, rejection, at=at)
-    return _sent(rejection_headers(command.header, at), told.to_json())
+    return _sent(rejection_headers(command.header, at, _REFUSED_OFFSET), told.to_json())
 
 
 def _lived(assessment_id: str, life: Iterable[_Said]) -> Iterator[_Step]:
     record: AssessmentRecord | None = None
     for number, (kind, data) in enumerate(life):
         value = _value(assessment_id, number, kind, data)
-        decided = decide(record, _command(value, assessment_id), _START + timedelta(seconds=number))
+        command = _command(value, assessment_id)
+        decided = decide(record, command, _START + timedelta(seconds=number))
         event = cast(AssessmentEvent, decided)
         record = evolve(record, event)
-        yield _Step(kind, value, event, record)
+        yield _Step(kind, value, event, record, command.header.fingerprint)
 
 
 def _value(assessment_id: str, number: int, kind: CommandType, data: JsonObject) -> bytes:

@@ -15,6 +15,7 @@ from ..store.maintenance import Maintenance
 from ..store.reads import StateReader
 from .auth import Permission, authorize
 from .bodies import read_object, whole_member
+from .deletions import Deletions
 from .once import ONCE, Work
 from .patience import promptly
 from .requests import LARGEST_COUNT
@@ -36,8 +37,9 @@ _PUBLISH_PAUSE = 0.1
 class Cleanup:
     """Deletes, and tells the caches."""
 
-    def __init__(self, store: Maintenance, cache: SharedCache, reader: StateReader) -> None:
+    def __init__(self, store: Maintenance, cache: SharedCache, reader: StateReader, deletions: Deletions) -> None:
         self._store = store
+        self._deletions = deletions
         self._cache = cache
         self._reader = reader
 
@@ -53,7 +55,10 @@ class Cleanup:
             UnavailableError: Postgres is away.
         """
         started, before = _clock(), datetime.fromisoformat(plan["before"])
-        deleted = await self._delete(user_id, key, before, started)
+        try:
+            deleted = await self._delete(user_id, key, before, started)
+        finally:
+            await self._deletions.tell()
         while not await promptly(self._store.forget_some(before), seconds=_CHUNK_SECONDS):
             _check_time(started, key, deleted)
         return deleted

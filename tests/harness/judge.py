@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from assessmentstore.chaos.installation import Installation
 from assessmentstore.chaos.messages import Message
 from assessmentstore.chaos.model import expect
 from assessmentstore.chaos.records import judge_records
-from assessmentstore.chaos.topics import Place, read_topic
+from assessmentstore.chaos.topics import Place, TopicRecord, read_topic
 from assessmentstore.chaos.world import read_world, settle
 
 from .waiting import DEADLINE
@@ -23,6 +23,7 @@ async def judge(
     deadline: float = DEADLINE,
     overruled: Iterable[str] = (),
     redis: bool = True,
+    lost: Mapping[int, Sequence[TopicRecord]] | None = None,
 ) -> list[str]:
     """Wait until all commands are applied and published, and say all that is wrong.
 
@@ -32,9 +33,12 @@ async def judge(
         deadline: seconds until what is not done counts as lost.
         overruled: assessments that were changed by plain SQL.
         redis: whether Redis is there.
+        lost: commands of each partition that came before those that the topic still has.
     """
     unsettled = await settle(installation, deadline, redis=redis)
     world = await read_world(installation, redis=redis)
+    for partition, records in (lost or {}).items():
+        world.commands[partition] = [*records, *world.commands[partition]]
     expected = replace(expect(world.commands), overruled=frozenset(overruled))
     return [*unsettled, *judge_records(world, expected, sent)]
 

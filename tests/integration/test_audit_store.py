@@ -18,6 +18,7 @@ from assessmentstore.chaos.messages import command
 from assessmentstore.models.bundles import verify_bundle
 from assessmentstore.models.canonical import canonical
 from assessmentstore.models.chain import chained, entry_hash, entry_of_row
+from assessmentstore.store.checkpoints import CheckpointStore
 from assessmentstore.store.maintenance import Maintenance
 from assessmentstore.store.signing import PublicKeys
 
@@ -256,3 +257,25 @@ async def _delete(records: Records, before: datetime) -> None:
         "INSERT INTO batch_requests (user_id, key, fingerprint, plan) VALUES ('u', 'k', '', '{\"deleted\": 0}')"
     )
     assert (await maintenance.delete_some("u", "k", ended_before=before)).total == 6
+
+
+async def test_checkpoints_are_kept_again_where_they_are_of_the_rows_that_are_there(records: Records) -> None:
+    author, database = records.author, records.pools.write
+    first, second = [key for key in map(str, range(40)) if author.partition(key) == 0][:2]
+    made = []
+    for key in (first, second):
+        await records.live(key)
+        made += await records.checkpoint()
+    store, claim = CheckpointStore(database), author.claims[0]
+    before = await database.fetch("SELECT * FROM audit_checkpoints ORDER BY sequence")
+
+    await database.execute("DELETE FROM audit_checkpoints")
+    gap = await store.restore(claim, made[1:])
+    whole = await store.restore(claim, made)
+
+    assert (gap, whole, await store.restore(claim, made)) == (made[1], None, None)
+    assert await database.fetch("SELECT * FROM audit_checkpoints ORDER BY sequence") == before
+    await database.execute("DELETE FROM audit_checkpoints")
+    await database.execute("UPDATE assessment_audit_trail SET row_hash = $1 WHERE assessment_id = $2", b"x", second)
+    assert await store.restore(claim, made) == made[1]
+    assert await database.fetchval("SELECT max(sequence) FROM audit_checkpoints") == 1

@@ -84,10 +84,11 @@ async def test_what_is_committed_is_read_back_as_it_was(store: BatchStore, pools
     )
 
     outbox = await store.outbox(0, 0, 4)
-    assert [event for event, _, _ in outbox.events] == [item.event for item in folded.changes.accepted]
+    assert [item.event for item in outbox.events] == [item.event for item in folded.changes.accepted]
     assert outbox.rejections[0].rejection == folded.changes.refused[0].rejection
     assert outbox.rejections[0].header.id == "c2-a1"
-    assert outbox.dead_letters == [letter]
+    assert outbox == folded.changes.outbox()
+    assert outbox.dead_letters == [replace(letter, at=outbox.dead_letters[0].at)]
     assert await store.changed_since(0, 0, 4) == folded.changes.after
     row = await one_row(pools, "SELECT * FROM assessment_audit_trail WHERE new_version = 2")
     assert (row["action"], row["old_state"], row["new_state"], row["old_version"]) == (
@@ -104,7 +105,7 @@ async def test_an_outbox_has_only_its_range_of_offsets(store: BatchStore) -> Non
 
     outbox = await store.outbox(0, 1, 2)
 
-    assert [event.version for event, _, _ in outbox.events] == [2]
+    assert [item.event.version for item in outbox.events] == [2]
 
 
 async def test_a_worker_whose_partition_was_taken_writes_nothing(store: BatchStore, pools: Pools) -> None:

@@ -218,11 +218,12 @@ def test_events_always_have_the_headers_that_are_promised() -> None:
     """The document is made with the function that writes them: were that to lose one, nobody else would tell."""
     messages = ASYNCAPI.document["components"]["messages"]
     promised = {"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_time", "content-type"}
+    promised |= {"ce_commandoffset", "ce_commandfingerprint"}
 
     for kind in EventType:
         assert set(messages[kind]["headers"]["required"]) == promised | {"ce_sequence"}
     assert set(messages["assessment.rejected"]["headers"]["required"]) == promised
-    assert set(messages["deadLetter"]["headers"]["required"]) == {"topic", "partition", "offset", "reason"}
+    assert set(messages["deadLetter"]["headers"]["required"]) == {"topic", "partition", "offset", "reason", "time"}
 
 
 def _walk(item: Any) -> Iterator[dict[str, Any]]:

@@ -39,11 +39,22 @@ SELECT EXISTS (
 DELETE FROM assessment_metrics WHERE assessment_id = ANY($1::text[])
 
 -- delete_history --
--- The audit trail of assessments that go, and from where on each partition's is whole after that. The hashes of the rows
--- stay, for rows beside them to be proved (docs/adr/0011).
+-- The audit trail of assessments that go, what is kept of them so that no replay brings them back, and from where on
+-- each partition's trail is whole after that. Whoever takes a deleted id again comes at the position of now or later. The
+-- hashes of the rows stay, for rows beside them to be proved (docs/adr/0011).
 WITH gone AS (
     DELETE FROM assessment_audit_trail WHERE assessment_id = ANY($1::text[])
-    RETURNING command_partition, command_offset, row_hash
+    RETURNING assessment_id, command_partition, command_offset, row_hash
+), noted AS (
+    INSERT INTO assessment_deletions (
+        assessment_id, command_partition, last_offset, position, deleted_at, row_offsets
+    )
+    SELECT assessment_id, command_partition, max(command_offset), max(fence.next_offset), NOW(),
+        array_agg(command_offset ORDER BY command_offset)
+    FROM gone JOIN command_offsets AS fence ON fence.topic = $2 AND fence.partition = gone.command_partition
+    GROUP BY assessment_id, command_partition
+    ORDER BY assessment_id
+    ON CONFLICT (command_partition, assessment_id, last_offset) DO NOTHING
 ), kept AS (
     INSERT INTO audit_deleted_rows (command_partition, command_offset, row_hash)
     SELECT command_partition, command_offset, row_hash FROM gone

@@ -131,7 +131,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- outbox_events --
 -- The events of the commands in a range of offsets of one partition, in the order they were decided.
-SELECT details::text AS value, traceparent FROM assessment_audit_trail
+SELECT details::text AS value, traceparent, command_offset, command_fingerprint FROM assessment_audit_trail
 WHERE command_partition = $1 AND command_offset >= $2 AND command_offset < $3
 ORDER BY command_offset
 

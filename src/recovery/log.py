@@ -1,0 +1,216 @@
+"""What Kafka has of one command partition: events, rejections and dead letters, in the order of their commands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from ..agents.crash_points import CrashPoints
+from ..agents.publisher import MAX_RECORD_BYTES, Publisher, kafka_errors
+from ..models.checkpoints import Checkpoint
+from ..models.deletions import Deletion
+from ..models.errors import UnavailableError
+from ..settings import Settings
+from .errors import RecoveryError
+from .partitions import for_each
+from .records import LogItem, command_offset, read_checkpoint, read_event, read_letter, read_rejection
+
+# How long a fetch waits; a log that is read to its end is not waited for.
+_POLL_MILLISECONDS = 500
+
+_RECORDS_AT_ONCE = 1000
+
+# Kafka gives up on a broker that is away after this; a replay is begun again by hand.
+_REQUEST_MILLISECONDS = 30_000
+
+Passed = Callable[[int], None]
+"""Told how many places of the log were passed."""
+
+
+@asynccontextmanager
+async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of what is committed, in no group.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        request_timeout_ms=_REQUEST_MILLISECONDS,
+    )
+    with kafka_errors():
+        try:
+            await consumer.start()
+            yield consumer
+        finally:
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def open_admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for what is no record.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    with kafka_errors():
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
+
+
+async def bounds(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> list[tuple[int, int]]:
+    """The first offset that each partition still has, and the one after the last."""
+    places = [TopicPartition(topic, partition) for partition in range(partitions)]
+    first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+    return [(first[place], end[place]) for place in places]
+
+
+async def watermarks(settings: Settings, topic: str | None = None) -> dict[int, int]:
+    """The emitted watermark of each partition that has one, or that of another topic than the commands.
+
+    Raises:
+        UnavailableError: Kafka is away, or does not tell yet.
+    """
+    of = topic or settings.commands_topic
+    wanted = [TopicPartition(of, partition) for partition in range(settings.topic_partitions)]
+    async with open_admin(settings) as admin:
+        found = await admin.list_consumer_group_offsets(settings.emitted_group, partitions=wanted)
+    if found.keys() != set(wanted):
+        raise UnavailableError("Kafka does not tell the emitted watermarks yet")
+    return {place.partition: found[place].offset for place in wanted if found[place].offset >= 0}
+
+
+async def end_transactions(settings: Settings) -> None:
+    """End what a worker that died had under way, and fence one that is frozen: only then do watermarks stand still.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+
+    async def fence(partition: int) -> None:
+        publisher = Publisher(settings, partition, CrashPoints(""))
+        try:
+            await publisher.start()
+        finally:
+            await publisher.stop()
+
+    await for_each(range(settings.topic_partitions), fence)
+
+
+async def refuse_beside_workers(settings: Settings) -> None:
+    """See that nobody applies commands.
+
+    Raises:
+        RecoveryError: there are workers.
+    """
+    async with open_admin(settings) as admin:
+        responses = await admin.describe_consumer_groups([settings.app_id])
+    members = [
+        member for response in responses for group in response.to_object()["groups"] for member in group["members"]
+    ]
+    if members:
+        raise RecoveryError(
+            f"{len(members)} of the workers of {settings.app_id} are in the group: stop them, and run this again (one"
+            f" that was killed stays there for {settings.session_timeout:g} s)"
+        )
+
+
+async def read_deletions(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> list[Deletion]:
+    """What retention deleted of a partition, in order."""
+    place = TopicPartition(settings.deletions_topic, partition)
+    consumer.assign([place])
+    await consumer.seek_to_beginning(place)
+    return [Deletion.model_validate_json(record.value) async for record in records(consumer, place, lambda _: None)]
+
+
+async def read_checkpoints(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> list[Checkpoint]:
+    """The checkpoints of a partition that were published, in their order.
+
+    Raises:
+        RecoveryError: a record is none.
+    """
+    place = TopicPartition(settings.checkpoints_topic, partition)
+    consumer.assign([place])
+    await consumer.seek_to_beginning(place)
+    # One that was published again is there twice until the topic is compacted.
+    found = [read_checkpoint(record) async for record in records(consumer, place, lambda _: None)]
+    return sorted({checkpoint.sequence: checkpoint for checkpoint in found}.values(), key=lambda each: each.sequence)
+
+
+async def read_log(
+    consumer: AIOKafkaConsumer, settings: Settings, partition: int, *, start: int, passed: Passed
+) -> AsyncIterator[LogItem]:
+    """What came of the commands of a partition from the offset `start` on, in their order.
+
+    Args:
+        consumer: for this alone.
+        settings: of the installation.
+        partition: of the commands topic.
+        start: the first command.
+        passed: hears of the progress.
+    """
+    events = TopicPartition(settings.events_topic, partition)
+    rejections = TopicPartition(settings.rejections_topic, partition)
+    letters = TopicPartition(settings.dead_letters_topic, 0)
+    consumer.assign([events, rejections, letters])
+    await consumer.seek_to_beginning(events, rejections, letters)
+    sources = [
+        _told(records(consumer, events, passed), start, read_event),
+        _told(records(consumer, rejections, passed), start, read_rejection),
+        _letters(records(consumer, letters, lambda _: None), start, partition),
+    ]
+    async for item in _merged(sources):
+        yield item
+
+
+async def records(consumer: AIOKafkaConsumer, place: TopicPartition, passed: Passed) -> AsyncIterator[ConsumerRecord]:
+    """The records of one partition up to where it ends now."""
+    end = (await consumer.end_offsets([place]))[place]
+    position = await consumer.position(place)
+    while position < end:
+        fetched = await consumer.getmany(place, timeout_ms=_POLL_MILLISECONDS, max_records=_RECORDS_AT_ONCE)
+        for record in fetched.get(place, ()):
+            yield record
+        before, position = position, await consumer.position(place)
+        passed(position - before)
+
+
+async def _told(
+    found: AsyncIterator[ConsumerRecord], start: int, read: Callable[[ConsumerRecord], Any]
+) -> AsyncIterator[LogItem]:
+    """Events or rejections from a command on; those before it are not even parsed."""
+    async for record in found:
+        if command_offset(record) >= start:
+            yield read(record)
+
+
+async def _letters(found: AsyncIterator[ConsumerRecord], start: int, partition: int) -> AsyncIterator[LogItem]:
+    async for record in found:
+        origin, letter = read_letter(record)
+        if origin == partition and letter.offset >= start:
+            yield letter
+
+
+async def _merged(sources: Sequence[AsyncIterator[LogItem]]) -> AsyncIterator[LogItem]:
+    """Items of several ordered sources in one order; a command has one outcome, so that no two are equal."""
+    heads = {source: item for source in sources if (item := await anext(source, None)) is not None}
+    while heads:
+        source = min(heads, key=lambda each: heads[each].offset)
+        yield heads[source]
+        following = await anext(source, None)
+        if following is None:
+            del heads[source]
+        else:
+            heads[source] = following

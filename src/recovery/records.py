@@ -1,0 +1,155 @@
+"""Records of the topics that are told on, read back as what was once written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from aiokafka import ConsumerRecord
+from pydantic import ValidationError
+
+from ..models.checkpoints import Checkpoint
+from ..models.commands import CommandHeader, CommandType
+from ..models.envelope import COMMAND_FINGERPRINT, COMMAND_OFFSET
+from ..models.errors import ErrorCode, Rejection
+from ..models.events import AssessmentEvent, EventType, event_from_json
+from ..store.changes import DeadLetter, Refused
+from .errors import RecoveryError
+
+_COMMANDS = {
+    EventType.CREATED: CommandType.CREATE,
+    EventType.STARTED: CommandType.START,
+    EventType.PROGRESS: CommandType.PROGRESS,
+    EventType.COMPLETED: CommandType.COMPLETE,
+    EventType.FAILED: CommandType.FAIL,
+    EventType.CANCELLED: CommandType.CANCEL,
+    EventType.RETRIED: CommandType.RETRY,
+}
+
+_LETTER_HEADERS = ("topic", "partition", "offset", "reason", "time")
+"""What the store adds to the headers of a dead letter, in this order and at their end."""
+_NULL_HEADERS = "null-headers"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event, and what is known of its command."""
+
+    event: AssessmentEvent
+    value: bytes
+    header: CommandHeader
+    offset: int
+
+    @property
+    def at(self) -> datetime:
+        """When it happened."""
+        return self.event.occurred_at
+
+
+LogItem = LoggedEvent | Refused | DeadLetter
+
+
+def command_offset(record: ConsumerRecord) -> int:
+    """Where the command of an event or of a rejection stood.
+
+    Raises:
+        RecoveryError: the record does not tell.
+    """
+    for name, value in record.headers:
+        if name == COMMAND_OFFSET and value:
+            return int(value)
+    raise _unreadable(record, f"it has no header {COMMAND_OFFSET}, and was published by a version that told none")
+
+
+def read_event(record: ConsumerRecord) -> LoggedEvent:
+    """Read an event.
+
+    Raises:
+        RecoveryError: it is none.
+    """
+    headers = _headers(record)
+    try:
+        event = event_from_json(record.value or b"")
+    except ValidationError as error:
+        raise _unreadable(record, str(error)) from error
+    header = CommandHeader(
+        id=event.command_id,
+        type=_COMMANDS[event.type],
+        assessment_id=event.assessment_id,
+        user_id=event.user_id,
+        traceparent=headers.get("traceparent"),
+        fingerprint=bytes.fromhex(headers.get(COMMAND_FINGERPRINT, "")),
+    )
+    return LoggedEvent(event, record.value or b"", header, int(headers[COMMAND_OFFSET]))
+
+
+def read_rejection(record: ConsumerRecord) -> Refused:
+    """Read a rejection.
+
+    Raises:
+        RecoveryError: it is none.
+    """
+    headers = _headers(record)
+    try:
+        told: dict[str, Any] = orjson.loads(record.value or b"")
+        header = CommandHeader(
+            id=told["commandId"],
+            type=CommandType(told["type"]),
+            assessment_id=told["assessmentId"],
+            user_id=told["userId"],
+            traceparent=headers.get("traceparent"),
+            fingerprint=bytes.fromhex(headers[COMMAND_FINGERPRINT]),
+        )
+        rejection = Rejection(ErrorCode(told["code"]), told["message"], told["details"])
+        at = datetime.fromisoformat(told["rejectedAt"])
+    except (ValueError, KeyError) as error:
+        raise _unreadable(record, repr(error)) from error
+    return Refused(header=header, rejection=rejection, at=at, offset=int(headers[COMMAND_OFFSET]))
+
+
+def read_letter(record: ConsumerRecord) -> tuple[int, DeadLetter]:
+    """Read a dead letter, and the partition that it came from.
+
+    Raises:
+        RecoveryError: it is none.
+    """
+    headers = [(name, value or b"") for name, value in record.headers]
+    nulls: set[int] = set()
+    if headers and headers[-1][0] == _NULL_HEADERS:
+        nulls = set(map(int, headers.pop()[1].split(b",")))
+    own, told = headers[: -len(_LETTER_HEADERS)], headers[-len(_LETTER_HEADERS) :]
+    if tuple(name for name, _ in told) != _LETTER_HEADERS:
+        raise _unreadable(record, f"its last headers are not {', '.join(_LETTER_HEADERS)}")
+    texts = {name: value.decode() for name, value in told}
+    letter = DeadLetter(
+        offset=int(texts["offset"]),
+        key=record.key,
+        value=record.value,
+        headers=[(name, None if place in nulls else value) for place, (name, value) in enumerate(own)],
+        reason=texts["reason"],
+        at=datetime.fromisoformat(texts["time"]),
+    )
+    return int(texts["partition"]), letter
+
+
+def read_checkpoint(record: ConsumerRecord) -> Checkpoint:
+    """Read a checkpoint; who signed it is not looked at.
+
+    Raises:
+        RecoveryError: it is none.
+    """
+    try:
+        return Checkpoint.from_json(record.value or b"")
+    except ValueError as error:
+        raise _unreadable(record, str(error)) from error
+
+
+def _headers(record: ConsumerRecord) -> Mapping[str, str]:
+    return {name: value.decode() for name, value in record.headers if value is not None}
+
+
+def _unreadable(record: ConsumerRecord, why: str) -> RecoveryError:
+    return RecoveryError(f"{record.topic}[{record.partition}] at {record.offset} cannot be read back: {why}")

@@ -1,0 +1,96 @@
+"""What `assessmentstore replay` does, each way of it as one function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..agents.topics import create_topics
+from ..models.errors import UnavailableError
+from ..settings import Settings
+from ..store.migrate import migrate
+from .caches import forget_redis, rebuild_caches
+from .errors import RecoveryError
+from .fold import Until
+from .log import end_transactions, refuse_beside_workers
+from .progress import Progress
+from .rebuild import rebuild
+from .reseed import reseed
+from .side import beside, create_schema
+
+Answer = dict[str, Any]
+
+
+async def replay_live(settings: Settings, progress: Progress) -> Answer:
+    """Bring the live database, be it empty or of a backup, to where Kafka says that it was.
+
+    Raises:
+        RecoveryError: it cannot be; the message says what to do.
+        UnavailableError: Postgres or Kafka is away.
+    """
+    await refuse_beside_workers(settings)
+    await migrate(settings.database_url)
+    await end_transactions(settings)
+    rebuilt = await rebuild(settings, Until(), progress)
+    answer: Answer = {"written": rebuilt.items, "positions": _by_name(rebuilt.positions)}
+    try:
+        await forget_redis(settings)
+    except UnavailableError as error:
+        answer["redis"] = f"not emptied ({error}): run assessmentstore replay --caches before a worker is started"
+    if rebuilt.lost or rebuilt.unproved:
+        words = "Postgres is rebuilt, but not every command can follow, or not every checkpoint fits:"
+        raise RecoveryError("\n".join([words, *rebuilt.lost, *rebuilt.unproved]))
+    return answer
+
+
+async def replay_beside(settings: Settings, schema: str, until: Until, progress: Progress) -> Answer:
+    """Build, in a schema of its own, what the database was at a moment.
+
+    Raises:
+        RecoveryError: it cannot be; the message says what to do.
+        UnavailableError: Postgres or Kafka is away.
+    """
+    there = beside(settings, schema)
+    if strange := [partition for partition in until.offsets if partition >= settings.topic_partitions]:
+        raise RecoveryError(f"there is no partition {strange[0]}: the topics have {settings.topic_partitions}")
+    await create_schema(settings, schema, until)
+    await migrate(there.database_url)
+    rebuilt = await rebuild(there, until, progress)
+    if rebuilt.unproved:
+        raise RecoveryError("\n".join([f"The schema {schema} is built, but:", *rebuilt.unproved]))
+    return {
+        "written": rebuilt.items,
+        "positions": _by_name(rebuilt.positions),
+        "query": f"SELECT * FROM {schema}.assessment_states",
+        "drop": f"DROP SCHEMA {schema} CASCADE",
+    }
+
+
+async def replay_caches(settings: Settings, progress: Progress) -> Answer:
+    """Fill Redis and the tables of stopped workers anew.
+
+    Raises:
+        RecoveryError: a worker has its tables open.
+        UnavailableError: Postgres or Redis is away.
+    """
+    return dict(await rebuild_caches(settings, progress))
+
+
+async def replay_to_kafka(settings: Settings, progress: Progress) -> Answer:
+    """Fill Kafka's topics anew from the audit trail.
+
+    Raises:
+        RecoveryError: it cannot be; the message says what to do.
+        SettingsError: a topic has another number of partitions.
+        UnavailableError: Postgres or Kafka is away.
+    """
+    await create_topics(settings)
+    await refuse_beside_workers(settings)
+    done = await reseed(settings, progress)
+    return asdict(done)
+
+
+def _by_name(positions: Mapping[int, int]) -> dict[str, int]:
+    """As the members of a JSON object."""
+    return {str(partition): position for partition, position in sorted(positions.items())}

@@ -1,0 +1,257 @@
+"""Kafka from Postgres: the audit trail becomes the topics again.
+
+1. Reset     the emitted watermark of topics that are empty: it may be left from those that are lost
+2. Commands  positions never go back: the new topic of the commands is filled up to where each partition was, with
+             records that say nothing, and what was filled is deleted; offsets go on growing from there
+3. Outbox    everything that was ever told is told again, in the transactions of a worker's publisher, each with
+             the watermark that it reaches: killed, it goes on from there
+4. Proof     the checkpoints, with their watermark
+5. Deletions what retention deleted
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from ..agents.crash_points import CrashPoints
+from ..agents.publisher import MAX_RECORD_BYTES, Publisher, kafka_errors
+from ..models.deletions import Deletion
+from ..settings import Settings
+from ..store.batch import BatchStore, FencedError
+from ..store.changes import Outbox
+from ..store.checkpoints import CheckpointStore
+from ..store.postgres import open_pools
+from ..store.recovery import RecoveryStore
+from .errors import RecoveryError
+from .log import Passed, bounds, open_admin, open_consumer, read_deletions, records, watermarks
+from .partitions import for_each
+from .progress import Progress
+
+# Events in one transaction: a second's work at the most.
+_EVENTS = 2000
+
+# Checkpoints in one transaction.
+_CHECKPOINTS = 1000
+
+_FILLER_BYTES = 512 * 1024
+_FILLER_HEADERS = (("filler", b""),)
+"""What tells a record that only moves the offset on from a tombstone that somebody sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reseeded:
+    """What was put on the topics."""
+
+    published: int
+    """Commands whose outcome was told."""
+    skipped: int
+    """Offsets of the commands topics that were passed over."""
+    checkpoints: int
+    deletions: int
+
+
+async def reseed(settings: Settings, progress: Progress) -> Reseeded:
+    """Bring empty topics to where Postgres is; those that were brought a part of the way go on.
+
+    Raises:
+        RecoveryError: the topics have something else.
+        UnavailableError: Postgres or Kafka is away.
+    """
+    async with open_pools(settings, application="assessmentstore replay") as pools:
+        store, batches = RecoveryStore(pools.write, settings.commands_topic), BatchStore(pools.write)
+        positions = await store.positions()
+        if await _are_empty(settings):
+            await for_each(positions, lambda partition: _reset(settings, partition))
+        emitted = await watermarks(settings)
+        progress.expect(sum(max(0, end - emitted.get(partition, 0)) for partition, end in positions.items()))
+        skipped = await for_each(positions, lambda partition: _skip(settings, partition, positions[partition]))
+
+        async def publish(partition: int) -> int:
+            first, end = emitted.get(partition, 0), positions[partition]
+            return await _publish(settings, partition, first, end, store=store, batches=batches, passed=progress.passed)
+
+        published = await for_each(positions, publish)
+        firsts = await _first_checkpoints(settings)
+        made = CheckpointStore(pools.write)
+        checkpoints = await for_each(positions, lambda each: _tell_checkpoints(settings, each, firsts[each], made))
+        deletions = await for_each(positions, lambda partition: _tell_deletions(settings, partition, store))
+    return Reseeded(*(sum(counts.values()) for counts in (published, skipped, checkpoints, deletions)))
+
+
+async def _are_empty(settings: Settings) -> bool:
+    """Whether nothing was ever told on these topics."""
+    async with open_consumer(settings) as consumer:
+        found = [
+            *await bounds(consumer, settings.events_topic, settings.topic_partitions),
+            *await bounds(consumer, settings.rejections_topic, settings.topic_partitions),
+            *await bounds(consumer, settings.dead_letters_topic, 1),
+        ]
+    return all(end == 0 for _, end in found)
+
+
+async def _reset(settings: Settings, partition: int) -> None:
+    publisher = Publisher(settings, partition, CrashPoints(""))
+    try:
+        await publisher.start()
+        await publisher.publish(Outbox(), 0)
+    finally:
+        await publisher.stop()
+
+
+async def _publish(
+    settings: Settings,
+    partition: int,
+    first: int,
+    end: int,
+    *,
+    store: RecoveryStore,
+    batches: BatchStore,
+    passed: Passed,
+) -> int:
+    """Tell what came of the commands from `first` to `end` - 1."""
+    if first >= end:
+        return 0
+    publisher = Publisher(settings, partition, CrashPoints(""))
+    position = first
+    try:
+        await publisher.start()
+        while position < end:
+            following = min(await store.outbox_end(partition, position, _EVENTS) or end, end)
+            await publisher.publish(await batches.outbox(partition, position, following), following)
+            passed(following - position)
+            position = following
+    except FencedError as error:
+        raise RecoveryError(f"{error}: stop the workers and every other replay, and run this again") from error
+    finally:
+        await publisher.stop()
+    return end - first
+
+
+async def _skip(settings: Settings, partition: int, position: int) -> int:
+    """Bring the commands topic to a position, and count the offsets that were passed over.
+
+    Raises:
+        RecoveryError: somebody sent commands below it.
+    """
+    place = TopicPartition(settings.commands_topic, partition)
+    async with open_consumer(settings) as consumer:
+        first, end = (await bounds(consumer, settings.commands_topic, settings.topic_partitions))[partition]
+        fillers = await _count_fillers(consumer, place, first, min(end, position))
+    if end < position:
+        if fillers < end - first:
+            raise RecoveryError(
+                f"{place.topic}[{partition}] ends at {end}, below {position}, and has commands of others: nobody may"
+                " send before positions are back where they were; stop all web processes and producers, delete the"
+                " topic, and run this again"
+            )
+        await _fill(settings, place, end, position)
+    if end < position or fillers:
+        async with open_admin(settings) as admin:
+            await admin.delete_records({place: RecordsToDelete(position)})
+    return max(0, position - end)
+
+
+async def _count_fillers(consumer: AIOKafkaConsumer, place: TopicPartition, first: int, end: int) -> int:
+    """How many records say nothing, from `first` on and below `end`, before the first one that says something."""
+    count = 0
+    if first < end:
+        consumer.assign([place])
+        consumer.seek(place, first)
+        async for record in records(consumer, place, lambda _: None):
+            if record.offset >= end or tuple(record.headers) != _FILLER_HEADERS:
+                break
+            count += 1
+    return count
+
+
+async def _fill(settings: Settings, place: TopicPartition, end: int, position: int) -> None:
+    """Append records that say nothing from `end` to `position` - 1.
+
+    Raises:
+        RecoveryError: somebody else sends meanwhile.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        compression_type="lz4",
+        max_batch_size=_FILLER_BYTES,
+    )
+    with kafka_errors():
+        try:
+            await producer.start()
+            while end < position:
+                batch = producer.create_batch()
+                while end + batch.record_count() < position:
+                    if batch.append(timestamp=None, key=None, value=None, headers=[*_FILLER_HEADERS]) is None:
+                        break
+                size = batch.record_count()
+                sent = await (await producer.send_batch(batch, place.topic, partition=place.partition))
+                if sent.offset != end:
+                    raise RecoveryError(
+                        f"somebody sent commands to {place.topic}[{place.partition}] at {end}, below {position}: stop"
+                        " all web processes and producers, delete the topic, and run this again"
+                    )
+                end += size
+        finally:
+            await producer.stop()
+
+
+async def _first_checkpoints(settings: Settings) -> dict[int, int]:
+    """The first checkpoint of each partition that is not told; a watermark may be left from a topic that is lost."""
+    told = await watermarks(settings, settings.checkpoints_topic)
+    async with open_consumer(settings) as consumer:
+        found = await bounds(consumer, settings.checkpoints_topic, settings.topic_partitions)
+    return {partition: told.get(partition, 1) if end else 1 for partition, (_, end) in enumerate(found)}
+
+
+async def _tell_checkpoints(settings: Settings, partition: int, first: int, store: CheckpointStore) -> int:
+    """Put the checkpoints from one on on their topic."""
+    missing = await store.since(partition, first)
+    if missing:
+        publisher = Publisher(settings, partition, CrashPoints(""))
+        try:
+            await publisher.start()
+            for place in range(0, len(missing), _CHECKPOINTS):
+                await publisher.publish_checkpoints(missing[place : place + _CHECKPOINTS])
+        finally:
+            await publisher.stop()
+    return len(missing)
+
+
+async def _tell_deletions(settings: Settings, partition: int, store: RecoveryStore) -> int:
+    """Put on their topic the deletions that it does not have."""
+    async with open_consumer(settings) as consumer:
+        told = {
+            (deletion.assessment_id, deletion.last_offset)
+            for deletion in await read_deletions(consumer, settings, partition)
+        }
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+    )
+    count = 0
+    with kafka_errors():
+        try:
+            await producer.start()
+            async for deletions in store.deletions(partition):
+                missing = [item for item in deletions if (item.assessment_id, item.last_offset) not in told]
+                await asyncio.gather(*[await _send(producer, settings, deletion) for deletion in missing])
+                count += len(missing)
+        finally:
+            await producer.stop()
+    return count
+
+
+async def _send(producer: AIOKafkaProducer, settings: Settings, deletion: Deletion) -> asyncio.Future[object]:
+    key, partition = deletion.assessment_id.encode(), deletion.partition
+    sent: asyncio.Future[object] = await producer.send(
+        settings.deletions_topic, deletion.to_json(), key, partition=partition
+    )
+    return sent

@@ -6,6 +6,14 @@ imported where it is used: `--help` and a wrong option answer at once.
 
 from __future__ import annotations
 
-from . import audit, batch, lists, live, maintenance, one
+from . import audit, batch, encryption, lists, live, maintenance, one
 
-PARTS = (one.commands, lists.commands, batch.commands, live.commands, maintenance.commands, audit.commands)
+PARTS = (
+    one.commands,
+    lists.commands,
+    batch.commands,
+    live.commands,
+    maintenance.commands,
+    audit.commands,
+    encryption.commands,
+)

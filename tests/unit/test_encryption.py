@@ -8,8 +8,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.harness.messages import command, request
 
+from assessmentstore.chaos.messages import command, request
 from assessmentstore.models.chain import entry_hash, entry_of_event
 from assessmentstore.models.commands import Command, CommandType
 from assessmentstore.models.envelope import RefusedCommand, decode_command, encode_command

@@ -51,8 +51,8 @@ class _Table:
 
 
 _TABLES = (
-    _Table("states", "keys_of_states", "hold_states", "reseal_states", ""),
-    _Table("events", "keys_of_events", "hold_events", "reseal_events", -1),
+    _Table("states", QUERIES["keys_of_states"], QUERIES["hold_states"], QUERIES["reseal_states"], ""),
+    _Table("events", QUERIES["keys_of_events"], QUERIES["hold_events"], QUERIES["reseal_events"], -1),
 )
 
 
@@ -128,7 +128,7 @@ class Rotation:
         with postgres_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(QUERIES["begin_rotating"])
-                held = await connection.fetch(QUERIES[table.hold], places)
+                held = await connection.fetch(table.hold, places)
                 rows = []
                 for row in held:
                     try:
@@ -137,7 +137,7 @@ class Rotation:
                         told.add((table.name, row["place"]))
                         report(f"{table.name} of {row['assessment_id']}: {error}")
                 if rows:
-                    await connection.execute(QUERIES[table.reseal], *columns(rows))
+                    await connection.execute(table.reseal, *columns(rows))
         done.resealed += len(rows)
         done.passed_over += len(places) - len(held)
         await self._forget([row["assessment_id"] for row in held])
@@ -173,7 +173,7 @@ class Rotation:
         place = table.start
         while True:
             with postgres_errors():
-                rows = await self._pool.fetch(QUERIES[table.keys], place, _WINDOW)
+                rows = await self._pool.fetch(table.keys, place, _WINDOW)
             if not rows:
                 return
             yield rows

@@ -260,8 +260,8 @@ async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_i
     old = shared.installation
     both, new = with_keys(old, f"{K2},{K1}"), with_keys(old, K2)
     await shared.cluster.until_owned_by(shared.cluster.workers[-1])
-    many = [REQUEST | {"assessmentId": f"r{number}"} for number in range(60)]
-    assert len((await shared.web.ask("POST", "/assessments/batch", many)).body["assessmentIds"]) == 60
+    many = [REQUEST | {"assessmentId": f"r{number}"} for number in range(400)]
+    assert len((await shared.web.ask("POST", "/assessments/batch", many)).body["assessmentIds"]) == 400
     before = json.loads(run(old, "audit", "export", "http"))
     updated = await _updated(old)
     await shared.cluster.workers[-1].stop()
@@ -280,9 +280,9 @@ async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_i
         mismatch = await web.ask("POST", "/assessments", PLANTED, Idempotency_Key="create http")
         late = await web.ask("GET", "/assessments/late")
 
-        assert rotated.pop("resealed") >= 2 * 64
+        assert rotated.pop("resealed") >= 2 * 404
         assert rotated == {"keyId": "k2", "unreadable": 0, "passedOver": 0}
-        assert made > 3, "there was load beside the rotation"
+        assert made > 0, "there was load beside the rotation"
         assert counted(both).keys() == {"k2"}
         assert (repeated.status, repeated.body["version"]) == (201, 1)
         assert (mismatch.status, mismatch.body["error"]["code"]) == (422, "IDEMPOTENCY_MISMATCH")

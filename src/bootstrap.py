@@ -16,6 +16,7 @@ from .agents.topics import create_topics, topics_exist
 from .models.errors import UnavailableError
 from .services.processes import are_free
 from .settings import Settings, SettingsError
+from .store.encryption import KeyRing
 from .store.migrate import is_migrated
 from .store.migrate import migrate as migrate_database
 from .store.refusals import RefusalStore
@@ -67,10 +68,11 @@ def run_worker(settings: Settings) -> int:
     """Run a worker until it is told to stop, and say how it ended: 0 in good order.
 
     Raises:
-        SettingsError: the port is taken, or the signing key cannot be read.
+        SettingsError: the port is taken, or a key cannot be read.
     """
     watch_process()
     signing_key(settings)
+    KeyRing.of(settings)
     if not are_free([settings.worker_port]):
         raise SettingsError(
             f"ASSESSMENTSTORE_WORKER_PORT={settings.worker_port}: the port is taken; a second worker on one machine"

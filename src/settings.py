@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     """The public keys that checkpoints are checked with, beside the one of the signing key, with commas between."""
     audit_checkpoint_interval: Annotated[float, Field(gt=0, le=86_400)] = 10.0
     """Seconds between two checkpoints of a partition that has new rows."""
+    encryption_keys: SecretStr | None = None
+    """Keys that requests and results are encrypted with where they rest, `id:base64` with commas between, or a file
+    with them; the first one encrypts. Without, nothing is encrypted."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

@@ -21,6 +21,7 @@ from ..settings import Settings
 from ..store.batch import BatchStore
 from ..store.cache import SharedCache
 from ..store.checkpoints import CheckpointStore
+from ..store.encryption import NO_KEYS, KeyRing
 from ..store.postgres import Pools, open_pools
 from ..store.reads import StateReader, StateSource
 from ..store.redis import open_redis
@@ -81,10 +82,11 @@ class Tables:
 class WorkerStates:
     """Reads on a worker: its own partitions from the tables, everything else as every other process does."""
 
-    def __init__(self, tables: Tables, lanes: Lanes, others: StateSource) -> None:
+    def __init__(self, tables: Tables, lanes: Lanes, others: StateSource, keys: KeyRing = NO_KEYS) -> None:
         self._tables = tables
         self._lanes = lanes
         self._others = others
+        self._keys = keys
 
     async def get(
         self, assessment_id: str, *, min_version: int = 0, positions: Positions | None = None
@@ -101,8 +103,8 @@ class WorkerStates:
         if positions is None or positions.reached_by({key: table.position or 0 for key, table in own.items()}):
             for table in own.values():
                 state = table.get(assessment_id)
-                if state is not None and state.version >= min_version:
-                    return state
+                if state is not None and state.version >= min_version and self._keys.has_keys_of(state):
+                    return self._keys.open_record(state)
         return await self._others.get(assessment_id, min_version=min_version, positions=positions)
 
 
@@ -144,7 +146,8 @@ class CommandsApp(faust.App):
         self.lanes = Lanes(self._processors(tables), self._end_on_bug, batch_size=self.settings.batch_size)
         # A worker reads little that it does not own: replicas are for the API.
         router = ReadRouter(self.pools.read, self.settings.commands_topic)
-        self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache))
+        keys = KeyRing.of(self.settings)
+        self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache, keys), keys)
 
     def on_webserver_init(self, web_server: Any) -> None:
         """Add the worker's own routes, and have them run as we want it."""

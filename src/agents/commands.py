@@ -26,6 +26,7 @@ from ..models.errors import UnavailableError
 from ..settings import Settings
 from ..store.batch import BatchStore, BatchTransaction, PartitionClaim
 from ..store.cache import SharedCache, changes_message
+from ..store.encryption import KeyRing
 from ..store.postgres import StaleViewError, UnstorableError
 from ..store.replies import reply_message
 from ..store.table import StateTable
@@ -72,6 +73,8 @@ class PartitionProcessor:
         self._table = table
         self._checkpoints = checkpoints
         self._crash_points = crash_points
+        # Without keys nothing is asked for each command and event.
+        self._keys = KeyRing.of(settings) or None
         self._publisher: Publisher | None = None
         self._claim: PartitionClaim | None = None
         self._cache_position: int | None = None
@@ -124,7 +127,7 @@ class PartitionProcessor:
         """
         with self._step("decode"):
             position = self.next_offset
-            batch = [decode(record) for record in records if record.offset >= position]
+            batch = [decode(record, self._keys) for record in records if record.offset >= position]
         self._crash_points.reach(CrashPoint.DECODED)
         if batch:
             await self._apply(batch, records)
@@ -201,7 +204,7 @@ class PartitionProcessor:
         if missing := touched - states.keys() - (set() if fresh else _created(batch)):
             states |= await transaction.load(missing)
         self._crash_points.reach(CrashPoint.LOADED)
-        folded = fold(batch, states, known, transaction.now)
+        folded = fold(batch, states, known, transaction.now, self._keys and self._keys.seal_event)
         if not fresh and folded.refused_ids:
             truth = await transaction.load(folded.refused_ids)
             stale = [key for key in folded.refused_ids if states.get(key) != truth.get(key)]

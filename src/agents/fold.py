@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -11,7 +11,9 @@ from ..models.assessment import AssessmentRecord
 from ..models.commands import Command, CommandHeader
 from ..models.envelope import RefusedCommand, decode_command
 from ..models.errors import NotACommandError, Rejection
+from ..models.events import AssessmentEvent
 from ..models.machine import decide, evolve
+from ..models.sealed import CommandCipher, is_same_content
 from ..store.changes import Accepted, BatchChanges, DeadLetter, Refused
 
 
@@ -40,10 +42,11 @@ class Decoded:
         return None if isinstance(self.item, DeadLetter) else self.item.header
 
 
-def decode(record: Record) -> Decoded:
+def decode(record: Record, cipher: CommandCipher | None = None) -> Decoded:
     """Read a record; whatever is wrong with it, nothing is raised."""
     try:
-        return Decoded(record.offset, record.timestamp, decode_command(record.key, record.value, record.headers))
+        item = decode_command(record.key, record.value, record.headers, cipher)
+        return Decoded(record.offset, record.timestamp, item)
     except NotACommandError as error:
         return Decoded(record.offset, record.timestamp, dead_letter(record, str(error)))
     except Exception as error:
@@ -86,6 +89,7 @@ def fold(
     states: Mapping[str, AssessmentRecord],
     known: Mapping[str, bytes],
     now: datetime,
+    seal: Callable[[AssessmentEvent], AssessmentEvent] | None = None,
 ) -> Folded:
     """Judge a batch command after command, each on what the ones before it left.
 
@@ -94,19 +98,27 @@ def fold(
         states: of all assessments that the batch names and that exist.
         known: the command ids that have an outcome already, with their fingerprints.
         now: the time of the batch.
+        seal: encrypts the payload of an event; what comes after it, states too, has the sealed one.
     """
-    folding = _Folding(dict(states), dict(known), now)
+    folding = _Folding(dict(states), dict(known), now, seal)
     for decoded in batch:
         folding.add(decoded)
     return folding.result
 
 
 class _Folding:
-    def __init__(self, states: dict[str, AssessmentRecord], known: dict[str, bytes], now: datetime) -> None:
+    def __init__(
+        self,
+        states: dict[str, AssessmentRecord],
+        known: dict[str, bytes],
+        now: datetime,
+        seal: Callable[[AssessmentEvent], AssessmentEvent] | None,
+    ) -> None:
         self.result = Folded()
         self._states = states
         self._known = known
         self._now = now
+        self._seal = seal
 
     def add(self, decoded: Decoded) -> None:
         item, offset = decoded.item, decoded.offset
@@ -121,7 +133,7 @@ class _Folding:
 
     def _repeat(self, header: CommandHeader) -> None:
         self.result.duplicates += 1
-        if self._known[header.id] not in (b"", header.fingerprint):
+        if not is_same_content(self._known[header.id], header.fingerprint):
             self.result.borrowed.append(header)
         if header.reply_to:
             self.result.replies.append((header, None))
@@ -141,6 +153,8 @@ class _Folding:
             self.result.refused_ids.add(key)
             self._refuse(header, decision, offset)
             return
+        if self._seal is not None:
+            decision = self._seal(decision)
         self._known[header.id] = header.fingerprint
         after = self._states[key] = evolve(before, decision)
         changes = self.result.changes

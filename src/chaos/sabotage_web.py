@@ -17,6 +17,7 @@ from ..models.assessment import AssessmentState
 from ..models.errors import RejectedError
 from ..models.positions import Positions
 from ..store import cache, reads
+from ..store.encryption import NO_KEYS
 from ..store.queries import QUERIES
 from ..store.rows import rejection_from_row
 from ..web import commands, lists, streams, waiters, writes
@@ -63,8 +64,8 @@ _READER: list[reads.StateReader] = []
 def _remember_reader() -> None:
     begin = reads.StateReader.__init__
 
-    def remembering(self: reads.StateReader, router: Any, cache: Any) -> None:
-        begin(self, router, cache)
+    def remembering(self: reads.StateReader, router: Any, cache: Any, keys: Any = NO_KEYS) -> None:
+        begin(self, router, cache, keys)
         _READER.append(self)
 
     reads.StateReader.__init__ = remembering  # type: ignore[method-assign]

@@ -13,6 +13,8 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from ..models.events import EventType, event_from_json
+from ..models.sealed import UnreadableError
+from ..store.encryption import NO_KEYS, KeyRing
 from .errors import DeliveryError
 from .subscriptions import Handler, OnError, Subscription, end_task, run_task
 
@@ -32,13 +34,16 @@ class KafkaSubscriber:
     of one group share the events; those of another group get all of them once more.
     """
 
-    def __init__(self, bootstrap: str, group: str, *, topic_prefix: str = "", **options: Any) -> None:
+    def __init__(
+        self, bootstrap: str, group: str, *, topic_prefix: str = "", keys: KeyRing = NO_KEYS, **options: Any
+    ) -> None:
         """Describe it.
 
         Args:
             bootstrap: brokers, `host:port` with commas between.
             group: the consumer group, which remembers how far it is.
             topic_prefix: of the installation.
+            keys: that payloads are opened with, where they are encrypted; without, they come as they are.
             options: more of aiokafka's consumer, such as for TLS.
         """
         self._topic = f"{topic_prefix}assessment.events"
@@ -50,6 +55,7 @@ class KafkaSubscriber:
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
         }
+        self._keys = keys
         self._active: dict[str, Subscription] = {}
         self._handled: dict[TopicPartition, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -141,17 +147,21 @@ class KafkaSubscriber:
             if place not in consumer.assignment():
                 return  # another member of the group has it by now
             for subscription in [*self._active.values()]:
-                await _hand_out(subscription, record)
+                await _hand_out(subscription, record, self._keys)
             self._handled[place] = record.offset + 1
 
 
-async def _hand_out(subscription: Subscription, record: ConsumerRecord[bytes, bytes]) -> None:
+async def _hand_out(subscription: Subscription, record: ConsumerRecord[bytes, bytes], keys: KeyRing) -> None:
     headers = dict(record.headers)
     kind = headers.get("ce_type", b"").decode()
     if subscription.event_types and kind not in subscription.event_types:
         return
     try:
-        event = event_from_json(record.value or b"")
+        value = record.value or b""
+        event = event_from_json(keys.open_event_strictly(value) if keys else value)
+    except UnreadableError as error:
+        words = f"Event {headers.get('ce_id', b'').decode()} of type {kind!r}: {error}"
+        await subscription.report(DeliveryError(words, subscription_id=subscription.id), error)
     except ValueError as error:
         event_id = headers.get("ce_id", b"").decode()
         words = f"Event {event_id} of type {kind!r} cannot be read (is this client too old?): {error}"

@@ -140,15 +140,16 @@ def check() -> None:
     """
     from ..settings import Settings
     from ..store.audit import MOST_FAULTS
+    from ..store.encryption import KeyRing
     from ..store.signing import trusted_keys
 
     settings = Settings.load()
-    keys = trusted_keys(settings)
+    keys, ring = trusted_keys(settings), KeyRing.of(settings)
 
     async def walk() -> int:
         told = 0
         with progress("checking the audit trail") as report:
-            async with _reader(settings) as reader, aclosing(reader.check(keys.verify, report)) as faults:
+            async with _reader(settings) as reader, aclosing(reader.check(keys.verify, report, ring)) as faults:
                 async for fault in faults:
                     typer.echo(fault)
                     told += 1

@@ -17,6 +17,7 @@ from ..models.envelope import STRUCTURED, encode_command
 from ..models.events import AssessmentEvent, event_from_json
 from ..services import Services
 from ..settings import Settings
+from ..store.encryption import KeyRing
 from .access import local_user
 from .assessor import Assessor, Send, orders
 from .board import Board
@@ -91,6 +92,7 @@ async def _events_from_now(settings: Settings) -> AsyncIterator[AsyncIterator[As
     await consumer.start()
     try:
         await consumer.seek_to_end()
-        yield (event_from_json(record.value) async for record in consumer)
+        keys = KeyRing.of(settings)
+        yield (event_from_json(keys.open_event(record.value.decode())) async for record in consumer)
     finally:
         await consumer.stop()

@@ -17,6 +17,7 @@ from .base import JsonObject
 from .canonical import canonical
 from .commands import CommandHeader
 from .events import AssessmentEvent
+from .sealed import hashed_form
 
 PREVIOUS = "previousHash"
 
@@ -52,7 +53,7 @@ def entry_of_event(
         "commandOffset": offset,
         "commandPartition": partition,
         "createdAt": details["occurredAt"],
-        "details": details,
+        "details": hashed_form(details),
         "newState": details["state"],
         "newVersion": version,
         "oldState": details["previousState"],
@@ -73,7 +74,7 @@ def entry_of_row(row: Row) -> JsonObject:
         "commandOffset": row["command_offset"],
         "commandPartition": row["command_partition"],
         "createdAt": wire_time(row["created_at"]),
-        "details": None if row["details"] is None else orjson.loads(row["details"]),
+        "details": None if row["details"] is None else hashed_form(orjson.loads(row["details"])),
         "newState": row["new_state"],
         "newVersion": row["new_version"],
         "oldState": row["old_state"],

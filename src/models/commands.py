@@ -103,7 +103,12 @@ class Command:
     expected_version: int | None = None
 
 
-def fingerprint(command_type: str, assessment_id: str, user_id: str | None, data: JsonObject) -> bytes:
-    """Digest the content of a command (BLAKE2b over JSON with sorted keys)."""
+def content_of(command_type: str, assessment_id: str, user_id: str | None, data: JsonObject) -> bytes:
+    """What tells a command from another under the same id: JSON with sorted keys."""
     content: list[Any] = [command_type, assessment_id, user_id, data]
-    return blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+
+def fingerprint(command_type: str, assessment_id: str, user_id: str | None, data: JsonObject) -> bytes:
+    """Digest the content of a command (BLAKE2b)."""
+    return blake2b(content_of(command_type, assessment_id, user_id, data), digest_size=16).digest()

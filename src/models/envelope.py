@@ -16,9 +16,10 @@ import orjson
 from pydantic import ValidationError
 
 from .base import MAX_ID_LENGTH, RESERVED_IDS, JsonObject
-from .commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
+from .commands import COMMAND_DATA, Command, CommandHeader, CommandType, content_of, fingerprint
 from .errors import NotACommandError, Rejection
 from .events import AssessmentEvent, EventType
+from .sealed import MEMBER, CommandCipher, UnreadableError, sealed_part
 
 SOURCE = "/assessmentstore"
 """`ce_source` of everything that the store emits."""
@@ -49,14 +50,25 @@ class RefusedCommand:
     rejection: Rejection
 
 
-def decode_command(key: bytes | None, value: bytes | None, headers: Headers) -> Command | RefusedCommand:
+def decode_command(
+    key: bytes | None, value: bytes | None, headers: Headers, cipher: CommandCipher | None = None
+) -> Command | RefusedCommand:
     """Read a Kafka record as a command.
+
+    Args:
+        key: of the record.
+        value: of the record.
+        headers: of the record.
+        cipher: opens encrypted data, and takes the fingerprint.
 
     Raises:
         NotACommandError: the bytes are not a command at all.
     """
     attributes, data = _open(value, {name.lower(): content for name, content in headers})
-    header = _header(key, attributes, data)
+    if _is_encrypted(data):
+        data = _opened(key, attributes, data, cipher)
+        value = orjson.dumps(data)
+    header = _header(key, attributes, data, cipher)
     rejection = _storable(header, value or b"", data)
     if rejection is not None:
         return RefusedCommand(header=header, rejection=rejection)
@@ -99,6 +111,20 @@ def _open(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[Jso
     return event, {} if data is None else data
 
 
+def _is_encrypted(data: Any) -> bool:
+    """Whether data is a cipher text and nothing else: that is no data of any command."""
+    return isinstance(data, dict) and MEMBER in data and len(data) == 1 and sealed_part(data) is not None
+
+
+def _opened(key: bytes | None, attributes: JsonObject, data: JsonObject, cipher: CommandCipher | None) -> JsonObject:
+    if cipher is None:
+        raise NotACommandError("its data is encrypted, and no key is configured")
+    try:
+        return cipher.open(_subject(key, attributes), data)
+    except UnreadableError as error:
+        raise NotACommandError(f"its data cannot be opened: {error}") from error
+
+
 def is_binary(headers: Mapping[str, bytes | None]) -> bool:
     """Whether the attributes of a record stand in its headers, whose names are in lower case."""
     content_type = (headers.get("content-type") or b"").decode("utf-8", "replace").lower()
@@ -121,7 +147,7 @@ def _parse(value: bytes) -> Any:
         raise NotACommandError(f"the value is not JSON: {error}") from error
 
 
-def _header(key: bytes | None, attributes: JsonObject, data: Any) -> CommandHeader:
+def _header(key: bytes | None, attributes: JsonObject, data: Any, cipher: CommandCipher | None) -> CommandHeader:
     if attributes.get("specversion") != "1.0":
         raise NotACommandError("specversion is not 1.0: the value is not a CloudEvents 1.0 event")
     kind = _text(attributes, "type")
@@ -139,13 +165,15 @@ def _header(key: bytes | None, attributes: JsonObject, data: Any) -> CommandHead
         user_id=user_id,
         traceparent=_optional_text(attributes, "traceparent"),
         reply_to=_optional_text(attributes, "replyto"),
-        fingerprint=_fingerprint(kind, assessment_id, user_id, data),
+        fingerprint=_fingerprint(cipher, kind, assessment_id, user_id, data),
     )
 
 
-def _fingerprint(kind: str, assessment_id: str, user_id: str | None, data: Any) -> bytes:
+def _fingerprint(cipher: CommandCipher | None, kind: str, assessment_id: str, user_id: str | None, data: Any) -> bytes:
     try:
-        return fingerprint(kind, assessment_id, user_id, data)
+        if cipher is None:
+            return fingerprint(kind, assessment_id, user_id, data)
+        return cipher.fingerprint(content_of(kind, assessment_id, user_id, data))
     except (TypeError, orjson.JSONEncodeError) as error:
         raise NotACommandError(f"the data cannot be written as JSON again: {error}") from error
 

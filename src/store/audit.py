@@ -14,7 +14,9 @@ from ..models.chain import chained, entry_hash, entry_of_row, wire_time
 from ..models.checkpoints import Checkpoint, Verifier
 from ..models.errors import AssessmentStoreError
 from ..models.merkle import Frontier, Prover
+from ..models.sealed import UnreadableError
 from .checkpoints import Leaf, Standing, read_leaves
+from .encryption import NO_KEYS, KeyRing
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
 from .signing import SigningKey
@@ -70,12 +72,15 @@ class AuditReader:
         documents = [Checkpoint.from_json(row["document"]).to_wire() for row in rows]
         return {"kind": CHECKPOINTS, "exportedAt": wire_time(datetime.now(UTC)), "checkpoints": documents}
 
-    async def check(self, verify: Verifier, report: Report | None = None) -> AsyncGenerator[str, None]:
+    async def check(
+        self, verify: Verifier, report: Report | None = None, keys: KeyRing = NO_KEYS
+    ) -> AsyncGenerator[str, None]:
         """Walk all chains and all checkpoints, and say what is wrong.
 
         Args:
             verify: signatures of checkpoints.
             report: is told how far it is.
+            keys: that encrypted payloads are opened with; without any, none is.
 
         Raises:
             UnavailableError: Postgres is away.
@@ -85,7 +90,7 @@ class AuditReader:
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                async for fault in _check_chains(connection, report):
+                async for fault in _check_chains(connection, report, keys):
                     yield fault
                 async for fault in _check_trees(connection, verify, report):
                     yield fault
@@ -165,12 +170,14 @@ class _Proofs:
         return checkpoint, Prover(before, [leaf.hash for leaf in leaves]), indexes
 
 
-async def _check_chains(connection: Connection, report: Report | None) -> AsyncIterator[str]:
+async def _check_chains(connection: Connection, report: Report | None, keys: KeyRing) -> AsyncIterator[str]:
     """Every row by its content, its predecessor, and the state at its end."""
     chain, count = _Chain(), 0
     async for row in connection.cursor(QUERIES["all_audit_rows"], prefetch=_CHUNK):
         for fault in chain.add(row):
             yield fault
+        if keys and (unreadable := _unreadable(row, keys)):
+            yield unreadable
         count += 1
         if report and count % (50 * _CHUNK) == 0:
             report(f"{count:,} rows")
@@ -180,6 +187,16 @@ async def _check_chains(connection: Connection, report: Report | None) -> AsyncI
         report(f"{count:,} rows: all chains walked")
     for row in await connection.fetch(QUERIES["states_without_rows"], MOST_FAULTS):
         yield f"row {row['assessment_id']} version {row['version']}: the state ends with a hash, and there are no rows"
+
+
+def _unreadable(row: asyncpg.Record, keys: KeyRing) -> str | None:
+    """What keeps a row's payload from being read: a hash covers its digest, and not its cipher text."""
+    try:
+        if row["details"] is not None:
+            keys.open_event_strictly(row["details"].encode())
+    except UnreadableError as error:
+        return f"row {row['assessment_id']} version {row['new_version']}: {error}"
+    return None
 
 
 class _Chain:

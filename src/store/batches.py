@@ -11,6 +11,7 @@ import orjson
 from ..models.base import JsonObject
 from ..models.errors import ErrorCode, Rejection
 from ..models.positions import Positions
+from ..models.sealed import is_same_content
 from .postgres import Pool, postgres_errors
 from .queries import QUERIES
 
@@ -131,7 +132,7 @@ def _request(row: asyncpg.Record, *, repeated: bool) -> BegunRequest:
 
 
 def _settled(row: asyncpg.Record, fingerprint: bytes) -> Settled:
-    if row["command_fingerprint"] not in (None, fingerprint):
+    if not is_same_content(row["command_fingerprint"], fingerprint):
         return Rejection.idempotency_mismatch(row["command_id"])
     if row["new_version"] is not None:
         return int(row["new_version"])

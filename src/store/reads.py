@@ -6,7 +6,7 @@ together with the state; Postgres on the very connection that reads. A layer tha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -15,8 +15,10 @@ from ..models.errors import Rejection, UnavailableError
 from ..models.events import event_from_json
 from ..models.machine import evolve
 from ..models.positions import Positions
+from ..models.sealed import is_same_content
 from ..telemetry import CACHE_READS, READS
 from .cache import MemoryCache, SharedCache
+from .encryption import NO_KEYS, KeyRing
 from .postgres import Connection, Pool, postgres_errors, record_from_row
 from .queries import QUERIES
 from .routing import ReadRouter
@@ -40,9 +42,10 @@ class StateSource(Protocol):
 class StateReader:
     """Memory, Redis, a replica, the primary; what is found below fills what is above."""
 
-    def __init__(self, router: ReadRouter, cache: SharedCache) -> None:
+    def __init__(self, router: ReadRouter, cache: SharedCache, keys: KeyRing = NO_KEYS) -> None:
         self._router = router
         self._cache = cache
+        self._keys = keys
         self._memory = MemoryCache()
 
     async def get(
@@ -58,15 +61,26 @@ class StateReader:
         if state is not None:
             CACHE_READS.labels("memory", "hit").inc()
             READS.labels("memory").inc()
-            return state
+            return self._keys.open_record(state)
         state = await self._from_redis(assessment_id, positions)
         if state is None or state.version < min_version:
             state = await self._from_postgres(assessment_id, min_version, positions)
         else:
             READS.labels("redis").inc()
-        if state is not None:
-            self._memory.set(state)
-        return state
+        if state is None:
+            return None
+        # Memory keeps it as it came: encrypted.
+        self._memory.set(state)
+        return self._keys.open_record(state)
+
+    async def bulk_get(self, assessment_ids: Collection[str]) -> Mapping[str, AssessmentRecord]:
+        """Those of several assessments that Redis has, perhaps not the newest.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        found = await self._cache.bulk_get(assessment_ids)
+        return {key: self._keys.open_record(state) for key, state in found.items() if self._keys.has_keys_of(state)}
 
     def forget(self, assessment_ids: Collection[str]) -> None:
         """Take note that assessments were deleted."""
@@ -85,7 +99,7 @@ class StateReader:
         """
         with postgres_errors():
             rows = await self._router.primary.fetch(QUERIES["final_states"], list(assessment_ids))
-        return [record_from_row(row) for row in rows]
+        return [self._keys.open_record(record_from_row(row)) for row in rows]
 
     async def _from_redis(self, assessment_id: str, positions: Positions | None) -> AssessmentRecord | None:
         try:
@@ -93,6 +107,8 @@ class StateReader:
         except UnavailableError:
             CACHE_READS.labels("redis", "unavailable").inc()
             return None
+        if state is not None and not self._keys.has_keys_of(state):
+            state = None  # it may be older than a rotation that Postgres has seen
         CACHE_READS.labels("redis", "miss" if state is None else "hit").inc()
         return state
 
@@ -122,8 +138,9 @@ async def _get_state(assessment_id: str, connection: Connection) -> AssessmentRe
 class OutcomeReader:
     """What became of a command, by its id: the same answer however late it is asked."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, keys: KeyRing = NO_KEYS) -> None:
         self._pool = pool
+        self._keys = keys
 
     async def get(self, command_id: str, fingerprint: bytes) -> AssessmentRecord | Rejection | None:
         """The state right after the command, or why it was refused, or nothing where it is not applied yet.
@@ -141,7 +158,7 @@ class OutcomeReader:
                 refused = accepted or await connection.fetchrow(QUERIES["refused_command"], command_id)
                 if refused is None:
                     return None
-                if refused["command_fingerprint"] not in (None, fingerprint):
+                if not is_same_content(refused["command_fingerprint"], fingerprint):
                     return Rejection.idempotency_mismatch(command_id)
                 if accepted is None:
                     return rejection_from_row(refused)
@@ -151,4 +168,4 @@ class OutcomeReader:
         state: AssessmentRecord | None = None
         for row in events:
             state = evolve(state, event_from_json(row["value"]))
-        return state
+        return None if state is None else self._keys.open_record(state)

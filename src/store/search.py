@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.events import AssessmentEvent, EventType
+from ..models.sealed import MEMBER
 from .postgres import Connection
 from .queries import QUERIES
 from .rows import columns
@@ -28,6 +29,9 @@ _VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_KNOWN_WORD = 40
 
 _INDEXED = frozenset({EventType.CREATED, EventType.RETRIED, EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
+
+
+_UNTOLD = ("timestamp", MEMBER)
 
 
 class SearchRow(NamedTuple):
@@ -88,8 +92,11 @@ def search_texts(record: AssessmentRecord) -> list[SearchText]:
 
 
 def _told(request: JsonObject) -> JsonObject:
-    """What a request tells of itself: when it was made is filtered by, and would be ten words that nobody looks for."""
-    return {name: value for name, value in request.items() if name != "timestamp"}
+    """What a request tells of itself: when it was made is filtered by, and would be ten words that nobody looks for.
+
+    A cipher text has no words.
+    """
+    return {name: value for name, value in request.items() if name not in _UNTOLD}
 
 
 def _shortened(text: SearchText) -> SearchText:

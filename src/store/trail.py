@@ -16,6 +16,7 @@ import asyncpg
 
 from ..models.assessment import AssessmentState
 from ..models.events import EventType
+from .encryption import NO_KEYS, KeyRing
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
 
@@ -71,10 +72,11 @@ class Chunk(NamedTuple):
 class TrailReader:
     """Events out of Postgres."""
 
-    def __init__(self, pool: Pool, commands_topic: str) -> None:
+    def __init__(self, pool: Pool, commands_topic: str, keys: KeyRing = NO_KEYS) -> None:
         """Take the pool of the primary: a replica that lags would make what was sent look as if it were to come."""
         self._pool = pool
         self._topic = commands_topic
+        self._keys = keys
         self._turns = asyncio.Semaphore(_READS_AT_ONCE)
 
     async def bounds(self) -> Bounds:
@@ -116,7 +118,7 @@ class TrailReader:
             rows = await connection.fetch(QUERIES["trail_window"], *wanted)
             begin = await connection.fetchval(QUERIES["history_begin"], partition)
         reached = rows[-1]["command_offset"] + 1 if len(rows) == _CHUNK else end
-        return Chunk([TrailEvent.from_row(row) for row in rows], reached, begin or 0)
+        return Chunk([self._event(row) for row in rows], reached, begin or 0)
 
     async def of_assessment(self, assessment_id: str, after: int) -> list[TrailEvent]:
         """The next events of one assessment after a version; nothing where there is none yet.
@@ -126,7 +128,7 @@ class TrailReader:
         """
         async with self._connection() as connection:
             rows = await connection.fetch(QUERIES["trail_of_assessment"], assessment_id, after, _CHUNK)
-        return [TrailEvent.from_row(row) for row in rows]
+        return [self._event(row) for row in rows]
 
     async def version(self, assessment_id: str) -> tuple[int, AssessmentState] | None:
         """The version and the state of an assessment that exists.
@@ -137,6 +139,10 @@ class TrailReader:
         async with self._connection() as connection:
             row = await connection.fetchrow(QUERIES["current_version"], assessment_id)
         return None if row is None else (row["version"], AssessmentState(row["state"]))
+
+    def _event(self, row: asyncpg.Record) -> TrailEvent:
+        event = TrailEvent.from_row(row)
+        return event._replace(value=self._keys.open_event(event.value)) if self._keys else event
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

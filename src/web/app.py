@@ -18,6 +18,7 @@ from ..settings import Settings, SettingsError
 from ..store.background import background
 from ..store.batches import BatchRequests, BulkReader
 from ..store.cache import SharedCache
+from ..store.encryption import KeyRing
 from ..store.maintenance import Maintenance
 from ..store.postgres import open_pools
 from ..store.reads import OutcomeReader, StateReader
@@ -40,6 +41,7 @@ from .feed import FEED, MOST_STREAMS, Feed
 from .freshness import READS
 from .health import HEALTH, METRICS, Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
+from .keys import KEYS
 from .limits import LIMITS, Limits
 from .maintenance import CLEANUP, Cleanup
 from .notifications import Notifications
@@ -68,10 +70,11 @@ def build_app(settings: Settings) -> web.Application:
     """The whole HTTP API; it opens what it needs when it starts, and needs no service to be there for that.
 
     Raises:
-        SettingsError: there is neither a JWT secret nor an issuer.
+        SettingsError: there is neither a JWT secret nor an issuer, or a key cannot be read.
     """
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=MAX_COMMAND_BYTES)
     app[AUTHENTICATOR] = required_authenticator(settings)
+    app[KEYS] = KeyRing.of(settings)
     app[PROXIES] = Proxies(settings.trusted_proxies)
     app.on_response_prepare.append(secure)
     app.cleanup_ctx.append(partial(_parts, settings))
@@ -133,23 +136,24 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
             open_replicas(settings, pools.read, application="assessmentstore web")
         )
         router = ReadRouter(pools.read, settings.commands_topic, replicas)
-        reader = StateReader(router, cache)
+        keys = app[KEYS]
+        reader = StateReader(router, cache, keys)
         publisher = Publisher(settings)
         # Outcomes are read on the other pool: a rush of reads must not keep commands from their answers.
-        commands = Commands(publisher, OutcomeReader(pools.write), timeout=settings.command_timeout)
-        waiters = Waiters(reader, cache)
-        feed = Feed(TrailReader(pools.write, settings.commands_topic))
+        commands = Commands(publisher, OutcomeReader(pools.write, keys), timeout=settings.command_timeout, keys=keys)
+        waiters = Waiters(reader, reader)
+        feed = Feed(TrailReader(pools.write, settings.commands_topic, keys))
         kafka = KafkaProbe(settings)
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
         app[READS] = router
         app[HEALTH] = Health(standard_checks(pools.read, cache, kafka, settings.commands_topic, replicas))
         # Streams that catch up take turns among themselves, and keep nobody from the live events.
-        app[FEED], app[TRAIL] = feed, TrailReader(pools.write, settings.commands_topic)
+        app[FEED], app[TRAIL] = feed, TrailReader(pools.write, settings.commands_topic, keys)
         app[METRICS] = Metrics(pools)
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
-        app[ONCE] = Once(BatchRequests(pools.write))
+        app[ONCE] = Once(BatchRequests(pools.write), keys)
         maintenance = Maintenance(pools.write, settings.commands_topic)
         app[CLEANUP] = Cleanup(maintenance, cache, reader, Deletions(settings, maintenance))
         app[LIMITS], app[AUDIT] = Limits(redis, settings), Refusals(RefusalStore(pools.write))

@@ -22,6 +22,7 @@ from ..store.batches import BulkReader, Settled
 from .auth import Permission, User, authorize, foreign
 from .bodies import MAX_ITEMS, Memory, read_items, read_object, size_of, whole_member
 from .bulk import BULK
+from .keys import keys_of
 from .middleware import TRACEPARENT
 from .once import ONCE, Work
 from .outgoing import Outgoing, prepare
@@ -172,6 +173,7 @@ def _prepare(
         traceparent=request[TRACEPARENT],
         reply_to=request.app[BULK].reply_to(index, count),
         expected_version=item.expected_version,
+        keys=keys_of(request),
     )
 
 

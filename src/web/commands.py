@@ -13,9 +13,11 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from ..models.assessment import AssessmentRecord
 from ..models.commands import CommandHeader
 from ..models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
 from ..models.positions import Positions
+from ..store.encryption import NO_KEYS, KeyRing
 from ..store.patience import within
 from ..store.replies import CommandKey, Outcome, read_reply
 from ..telemetry import WAITERS
@@ -77,12 +79,13 @@ Replies = asyncio.Queue[Outcome | _Hint]
 class Commands:
     """The road of a command from a request to its outcome."""
 
-    def __init__(self, sender: Sender, outcomes: Outcomes, *, timeout: float) -> None:
+    def __init__(self, sender: Sender, outcomes: Outcomes, *, timeout: float, keys: KeyRing = NO_KEYS) -> None:
         self.instance = uuid4().hex
         """Where the workers send replies for this process."""
         self._sender = sender
         self._outcomes = outcomes
         self._timeout = timeout
+        self._keys = keys
         self._waiting: dict[CommandKey, set[Replies]] = {}
         self.listening = False
         """Whether replies come."""
@@ -114,6 +117,8 @@ class Commands:
     def replied(self, message: bytes) -> None:
         """Take a worker's reply."""
         key, outcome = read_reply(message)
+        if isinstance(outcome, AssessmentRecord):
+            outcome = self._keys.open_record(outcome)
         for replies in self._waiting.get(key, ()):
             replies.put_nowait(outcome or _Hint.DUPLICATE)
 

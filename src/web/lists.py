@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from ..models.base import JsonObject
 from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
 from ..store.cursors import read_cursor, write_cursor
+from ..store.encryption import KeyRing
 from ..store.lists import list_page
 from ..store.postgres import Connection
 from ..store.queries import QUERIES
@@ -21,6 +22,7 @@ from ..store.searches import search
 from ..store.stats import statistics
 from .auth import Permission, authorize
 from .freshness import READS, consistency
+from .keys import check_filters, keys_of
 from .patience import promptly
 from .queries import read_query, wrong_parameters
 from .reads import json_response, visible
@@ -39,8 +41,10 @@ async def get_list(request: web.Request) -> web.Response:
     """`GET /assessments`."""
     user = authorize(request, Permission.VIEW)
     query = read_query(request, ListQuery)
+    check_filters(request, query)
     page = await _read(request, lambda connection: list_page(connection, query, user.scope))
-    assessments = [record.to_wire() for record in page.assessments]
+    keys = keys_of(request)
+    assessments = [keys.open_record(record).to_wire() for record in page.assessments]
     return _page(assessments, page.total, exact=page.total_is_exact, cursor=page.next_cursor)
 
 
@@ -50,7 +54,8 @@ async def get_search(request: web.Request) -> web.Response:
     query = read_query(request, SearchQuery)
     offset = query.offset if query.cursor is None else _read_offset(query.cursor)
     page = await _read(request, lambda connection: search(connection, query, user.scope, offset=offset))
-    assessments = [item.assessment.to_wire() | {"highlights": item.highlights} for item in page.found]
+    keys = keys_of(request)
+    assessments = [keys.open_record(item.assessment).to_wire() | {"highlights": item.highlights} for item in page.found]
     cursor = None if page.next_offset is None else write_cursor(_SEARCH, page.next_offset)
     return _page(assessments, page.total, exact=page.total_is_exact, cursor=cursor)
 
@@ -59,6 +64,7 @@ async def get_stats(request: web.Request) -> web.Response:
     """`GET /assessments/stats`."""
     user = authorize(request, Permission.VIEW)
     query = read_query(request, StatsQuery)
+    check_filters(request, query)
     now = datetime.now(UTC)
     return json_response(await _read(request, lambda connection: statistics(connection, query, user.scope, now=now)))
 
@@ -69,7 +75,7 @@ async def get_history(request: web.Request) -> web.Response:
     record = await visible(request, user)
     arguments = record.assessment_id, query.after_version, query.limit
     rows = await _read(request, lambda connection: connection.fetch(QUERIES["history"], *arguments))
-    return json_response({"history": [_entry(row) for row in rows]})
+    return json_response({"history": [_entry(row, keys_of(request)) for row in rows]})
 
 
 async def _read(request: web.Request, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
@@ -97,9 +103,11 @@ def _page(assessments: list[JsonObject], total: int, *, exact: bool, cursor: str
     return json_response(body if exact else body | {"totalIsExact": False})
 
 
-def _entry(row: asyncpg.Record) -> JsonObject:
+def _entry(row: asyncpg.Record, keys: KeyRing) -> JsonObject:
     """One row of the audit trail."""
-    return {to_camel(name): value for name, value in row.items()} | {"details": orjson.Fragment(row["details"])}
+    return {to_camel(name): value for name, value in row.items()} | {
+        "details": orjson.Fragment(keys.open_event(row["details"]))
+    }
 
 
 def _read_offset(cursor: str) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from uuid import uuid4
 
 import orjson
@@ -17,7 +16,9 @@ from aiohttp import web
 
 from ..models.base import JsonObject
 from ..models.errors import RejectedError, Rejection, UnavailableError
+from ..models.sealed import is_same_content
 from ..store.batches import BatchRequests, BegunRequest
+from ..store.encryption import NO_KEYS, KeyRing
 from .freshness import promise, promised
 from .headers import idempotency_key
 from .patience import promptly
@@ -38,17 +39,17 @@ class Work:
     do: Callable[[str, JsonObject], Awaitable[JsonObject]]
     """Do it, given the key and the plan, which is the same for every repeat, and answer."""
 
-    @property
-    def fingerprint(self) -> bytes:
+    def fingerprint(self, keys: KeyRing) -> bytes:
         """What tells this request from another with the same key."""
-        return blake2b(self.name.encode() + b"\n" + self.digest, digest_size=16).digest()
+        return keys.fingerprint(self.name.encode() + b"\n" + self.digest)
 
 
 class Once:
     """Answers whole requests."""
 
-    def __init__(self, requests: BatchRequests) -> None:
+    def __init__(self, requests: BatchRequests, keys: KeyRing = NO_KEYS) -> None:
         self._requests = requests
+        self._keys = keys
 
     async def answer(self, request: web.Request, user_id: str, work: Work) -> web.Response:
         """Do the work of a request, or tell what was answered before.
@@ -59,8 +60,9 @@ class Once:
         """
         told = idempotency_key(request.headers.getall("Idempotency-Key", []))
         key = told or uuid4().hex
-        begun = await self._begun(user_id, key, work)
-        if begun.fingerprint != work.fingerprint:
+        fingerprint = work.fingerprint(self._keys)
+        begun = await self._begun(user_id, key, work, fingerprint)
+        if not is_same_content(begun.fingerprint, fingerprint):
             raise RejectedError(Rejection.idempotency_mismatch(key))
         answer = begun.answer
         if answer is not None and begun.promised is not None:
@@ -71,12 +73,12 @@ class Once:
         headers = {"Idempotency-Replayed": "true"} if begun.repeated else {}
         return web.Response(body=answer, headers={"Content-Type": "application/json", **headers})
 
-    async def _begun(self, user_id: str, key: str, work: Work) -> BegunRequest:
+    async def _begun(self, user_id: str, key: str, work: Work, fingerprint: bytes) -> BegunRequest:
         found = await promptly(self._requests.find(user_id, key))
         if found is not None:
             return found
         plan = await work.plan()
-        return await promptly(self._requests.begin(user_id, key, work.fingerprint, plan))
+        return await promptly(self._requests.begin(user_id, key, fingerprint, plan))
 
     async def _keep(self, user_id: str, key: str, answer: bytes, *, known: bool) -> bytes:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from ..models.base import JsonObject
 from ..models.commands import CommandHeader, CommandType
@@ -16,6 +17,11 @@ from ..models.envelope import (
     unstorable,
 )
 from ..models.errors import ErrorCode, NotACommandError, RejectedError, Rejection
+from ..models.sealed import MEMBER
+from ..store.encryption import NO_KEYS, KeyRing
+
+_SEALED = frozenset({CommandType.CREATE, CommandType.COMPLETE})
+"""The commands that carry a payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ class Outgoing:
     value: bytes
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - each is an attribute of the command, but for the keys
     command_type: CommandType,
     assessment_id: str,
     data: JsonObject,
@@ -36,27 +42,34 @@ def prepare(
     traceparent: str,
     reply_to: str | None,
     expected_version: int | None = None,
+    keys: KeyRing = NO_KEYS,
 ) -> Outgoing:
-    """Check a command as a worker will.
+    """Check a command as a worker will, and seal its payload where there are keys.
 
     Raises:
         RejectedError: VALIDATION_ERROR or PAYLOAD_TOO_LARGE.
     """
     if reason := unstorable(data):
         raise RejectedError(Rejection.invalid(reason))
-    value = encode_command(
+    if keys and MEMBER in data:
+        raise RejectedError(Rejection.invalid(f"{MEMBER} is the name of what is encrypted here: choose another"))
+    encode = partial(
+        encode_command,
         command_id=command_id,
         command_type=command_type,
         assessment_id=assessment_id,
         source=f"{SOURCE}/http",
         time=datetime.now(UTC),
-        data=data,
         userid=user_id,
         expectedversion=expected_version,
         traceparent=traceparent,
         replyto=reply_to,
     )
-    return Outgoing(_checked(assessment_id, value), value)
+    value = encode(data=data)
+    header = _checked(assessment_id, value, keys)
+    if keys and command_type in _SEALED:
+        value = encode(data=keys.seal(assessment_id, data))
+    return Outgoing(header, value)
 
 
 def too_large() -> RejectedError:
@@ -65,12 +78,12 @@ def too_large() -> RejectedError:
     return RejectedError(Rejection(ErrorCode.PAYLOAD_TOO_LARGE, words, {"limit": MAX_COMMAND_BYTES}))
 
 
-def _checked(assessment_id: str, value: bytes) -> CommandHeader:
+def _checked(assessment_id: str, value: bytes, keys: KeyRing) -> CommandHeader:
     """The header of a command that a worker will take."""
     if len(value) > MAX_COMMAND_BYTES:
         raise too_large()
     try:
-        command = decode_command(assessment_id.encode(), value, [])
+        command = decode_command(assessment_id.encode(), value, [], keys or None)
     except NotACommandError as error:
         raise RejectedError(Rejection.invalid(str(error))) from error
     if isinstance(command, RefusedCommand):

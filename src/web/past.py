@@ -11,6 +11,7 @@ from ..models.assessment import AssessmentRecord
 from ..models.errors import ErrorCode, RejectedError, Rejection
 from ..store.past import HistoryGoneError, past_states
 from .freshness import READS, consistency
+from .keys import keys_of
 from .patience import promptly
 from .queries import wrong_parameters
 
@@ -64,9 +65,10 @@ async def states_until(
     positions = consistency(request)
     reading = past_states(request.app[READS], record.assessment_id, until=version, at=at, positions=positions)
     try:
-        return await promptly(reading, seconds=_SECONDS)
+        states = await promptly(reading, seconds=_SECONDS)
     except HistoryGoneError as error:
         raise _not_found(record, str(error), {}) from error
+    return [keys_of(request).open_record(state) for state in states]
 
 
 def _not_found(record: AssessmentRecord, words: str, details: Mapping[str, object]) -> RejectedError:

@@ -24,8 +24,8 @@ _REQUEST_SECONDS = 10
 # Commands of one partition that go together: with the default of 16 KiB a batch of 10,000 takes a hundred round trips.
 _BATCH_BYTES = 512 * 1024
 
-# What a record weighs beside its value: key, header, and the batch around it.
-_OVERHEAD_BYTES = 64 * 1024
+# What a record weighs beside its value: key, header, and the batch around it; an encrypted value is a third longer.
+_OVERHEAD_BYTES = 64 * 1024 + MAX_COMMAND_BYTES // 2
 
 # A start and a replacement take a fraction of this; Kafka is away where it takes longer.
 _CONNECT_SECONDS = 2.0

@@ -16,6 +16,7 @@ from .auth import Permission, User, authorize
 from .bodies import read_object
 from .commands import COMMANDS, Applied
 from .headers import entity_tag, expected_version, idempotency_key, prefers_async
+from .keys import keys_of
 from .middleware import TRACEPARENT, Handler
 from .outgoing import Outgoing, prepare
 from .reads import json_response, path_id, state_response, visible
@@ -97,6 +98,7 @@ def _prepare(
         traceparent=request[TRACEPARENT],
         reply_to=request.app[COMMANDS].instance,
         expected_version=version,
+        keys=keys_of(request),
     )
 
 

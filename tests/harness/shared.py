@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from assessmentstore.settings import Settings
 
@@ -25,9 +26,9 @@ class Running:
 
 
 @contextmanager
-def running(services: Settings, template: str, folder: Path) -> Iterator[Running]:
-    """Start it, and end it."""
-    installation = asyncio.run(create_installation(services, template, folder))
+def running(services: Settings, template: str, folder: Path, **settings: Any) -> Iterator[Running]:
+    """Start it, and end it; some settings may differ from the defaults of a test."""
+    installation = asyncio.run(create_installation(services, template, folder, **settings))
     cluster, web = Cluster(installation), Web(installation)
     try:
         cluster.start()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -207,6 +208,7 @@ def test_the_reserved_name_is_refused_where_there_are_keys() -> None:
         ("k1:" + base64.b64encode(bytes(16)).decode(), "16 bytes, not 32"),
         ("@/nowhere", "FileNotFound"), (f"{K1},x", "key 2"),
     ],
+    ids=itertools.count(),  # keys are made up anew, and the processes of a run have to agree on names
 )  # fmt: skip
 def test_keys_that_are_none_are_told_without_their_bytes(text: str, words: str) -> None:
     with pytest.raises(KeyRingError, match=words):

@@ -143,10 +143,10 @@ class CommandsApp(faust.App):
         tables = Tables(self.settings)
         self._resources.callback(tables.close)
         await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))
-        self.lanes = Lanes(self._processors(tables), self._end_on_bug, batch_size=self.settings.batch_size)
+        keys = KeyRing.of(self.settings)
+        self.lanes = Lanes(self._processors(tables, keys), self._end_on_bug, batch_size=self.settings.batch_size)
         # A worker reads little that it does not own: replicas are for the API.
         router = ReadRouter(self.pools.read, self.settings.commands_topic)
-        keys = KeyRing.of(self.settings)
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache, keys), keys)
 
     def on_webserver_init(self, web_server: Any) -> None:
@@ -165,7 +165,7 @@ class CommandsApp(faust.App):
         await super().on_shutdown()
         await self._resources.aclose()
 
-    def _processors(self, tables: Tables) -> Callable[[int], PartitionProcessor]:
+    def _processors(self, tables: Tables, keys: KeyRing) -> Callable[[int], PartitionProcessor]:
         store, checkpoints = BatchStore(self.pools.write), CheckpointStore(self.pools.write)
         key = signing_key(self.settings)
         if key is None:
@@ -188,6 +188,7 @@ class CommandsApp(faust.App):
                     interval=self.settings.audit_checkpoint_interval,
                     crash_points=self.crash_points,
                 ),
+                keys=keys,
                 crash_points=self.crash_points,
             )
 

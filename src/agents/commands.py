@@ -53,7 +53,7 @@ _CATCH_UP_LIMIT = 100_000
 class PartitionProcessor:
     """Applies the commands of one partition, from the moment it is claimed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a batch touches, each by its name
         self,
         settings: Settings,
         partition: int,
@@ -63,6 +63,7 @@ class PartitionProcessor:
         cache: SharedCache,
         table: StateTable,
         checkpoints: Checkpoints,
+        keys: KeyRing,
         crash_points: CrashPoints,
     ) -> None:
         self._settings = settings
@@ -74,7 +75,7 @@ class PartitionProcessor:
         self._checkpoints = checkpoints
         self._crash_points = crash_points
         # Without keys nothing is asked for each command and event.
-        self._keys = KeyRing.of(settings) or None
+        self._keys = keys or None
         self._publisher: Publisher | None = None
         self._claim: PartitionClaim | None = None
         self._cache_position: int | None = None

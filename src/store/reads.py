@@ -13,12 +13,12 @@ from typing import Protocol
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.errors import Rejection, UnavailableError
 from ..models.events import event_from_json
-from ..models.machine import evolve
 from ..models.positions import Positions
 from ..models.sealed import is_same_content
 from ..telemetry import CACHE_READS, READS
 from .cache import MemoryCache, SharedCache
 from .encryption import NO_KEYS, KeyRing
+from .past import fold
 from .postgres import Connection, Pool, postgres_errors, record_from_row
 from .queries import QUERIES
 from .routing import ReadRouter
@@ -162,10 +162,7 @@ class OutcomeReader:
                     return Rejection.idempotency_mismatch(command_id)
                 if accepted is None:
                     return rejection_from_row(refused)
-                events = await connection.fetch(
-                    QUERIES["events_until"], accepted["assessment_id"], accepted["new_version"]
-                )
-        state: AssessmentRecord | None = None
-        for row in events:
-            state = evolve(state, event_from_json(row["value"]))
-        return None if state is None else self._keys.open_record(state)
+                until = accepted["assessment_id"], accepted["new_version"]
+                events = await connection.fetch(QUERIES["events_of_past"], *until, None)
+        states = fold(event_from_json(row["value"]) for row in events)
+        return self._keys.open_record(states[-1]) if states else None

@@ -169,12 +169,6 @@ SELECT assessment_id, new_version, command_fingerprint FROM assessment_audit_tra
 -- The first answer to a refused command.
 SELECT * FROM command_rejections WHERE command_id = $1
 
--- events_until --
--- The events of one assessment up to a version, oldest first.
-SELECT details::text AS value FROM assessment_audit_trail
-WHERE assessment_id = $1 AND new_version <= $2
-ORDER BY new_version
-
 -- ping --
 -- Whether Postgres answers, which version it is, and whether the schema is there.
 SELECT current_setting('server_version') AS version, to_regclass('command_offsets') IS NOT NULL AS migrated

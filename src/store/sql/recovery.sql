@@ -1,17 +1,6 @@
 -- untold_deletions --
 -- Some deletions that are not known to be on their topic, with the hashes of the rows that went.
-SELECT deletion.*,
-    ARRAY(
-        SELECT command_offset FROM audit_deleted_rows AS leaf
-        WHERE leaf.command_partition = deletion.command_partition AND leaf.command_offset = ANY(row_offsets)
-        ORDER BY command_offset
-    ) AS leaf_offsets,
-    ARRAY(
-        SELECT row_hash FROM audit_deleted_rows AS leaf
-        WHERE leaf.command_partition = deletion.command_partition AND leaf.command_offset = ANY(row_offsets)
-        ORDER BY command_offset
-    ) AS leaf_hashes
-FROM assessment_deletions AS deletion WHERE NOT told ORDER BY id LIMIT $1
+SELECT * FROM deletions_with_rows WHERE NOT told ORDER BY id LIMIT $1
 
 -- note_told_deletions --
 -- These deletions are on their topic.
@@ -83,18 +72,7 @@ SELECT max(command_offset) + 1 FROM (
 
 -- deletions_of_partition --
 -- What retention deleted of a partition, in order, with the hashes of the rows that went.
-SELECT deletion.*,
-    ARRAY(
-        SELECT command_offset FROM audit_deleted_rows AS leaf
-        WHERE leaf.command_partition = deletion.command_partition AND leaf.command_offset = ANY(row_offsets)
-        ORDER BY command_offset
-    ) AS leaf_offsets,
-    ARRAY(
-        SELECT row_hash FROM audit_deleted_rows AS leaf
-        WHERE leaf.command_partition = deletion.command_partition AND leaf.command_offset = ANY(row_offsets)
-        ORDER BY command_offset
-    ) AS leaf_hashes
-FROM assessment_deletions AS deletion WHERE command_partition = $1 AND id > $2 ORDER BY id LIMIT $3
+SELECT * FROM deletions_with_rows WHERE command_partition = $1 AND id > $2 ORDER BY id LIMIT $3
 
 -- states_after --
 -- Assessments by their ids, some at a time.

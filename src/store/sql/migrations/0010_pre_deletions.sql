@@ -16,3 +16,18 @@ CREATE TABLE assessment_deletions (
 CREATE UNIQUE INDEX idx_assessment_deletions_place
     ON assessment_deletions(command_partition, assessment_id, last_offset);
 CREATE INDEX idx_assessment_deletions_untold ON assessment_deletions(id) WHERE NOT told;
+
+-- With the hashes of the rows that went.
+CREATE VIEW deletions_with_rows AS
+SELECT deletion.*,
+    ARRAY(
+        SELECT command_offset FROM audit_deleted_rows AS leaf
+        WHERE leaf.command_partition = deletion.command_partition AND leaf.command_offset = ANY(row_offsets)
+        ORDER BY command_offset
+    ) AS leaf_offsets,
+    ARRAY(
+        SELECT row_hash FROM audit_deleted_rows AS leaf
+        WHERE leaf.command_partition = deletion.command_partition AND leaf.command_offset = ANY(row_offsets)
+        ORDER BY command_offset
+    ) AS leaf_hashes
+FROM assessment_deletions AS deletion;

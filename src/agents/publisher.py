@@ -13,7 +13,7 @@ from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from ..models.checkpoints import Checkpoint
-from ..models.envelope import event_headers, rejection_headers
+from ..models.envelope import MAX_RECORD_BYTES, event_headers, rejection_headers
 from ..models.errors import RejectedCommand, UnavailableError
 from ..settings import Settings
 from ..store.batch import FencedError
@@ -28,9 +28,6 @@ _STOP_SECONDS = 2.0
 # aiokafka speaks Produce v8, which Kafka 4 answers with spurious NotEnoughReplicas now and then (KAFKA-15459): the
 # stock pause of 100 ms would be the longest part of a batch.
 _RETRY_BACKOFF_MILLISECONDS = 10
-
-MAX_RECORD_BYTES = 16 * 1024 * 1024
-"""The largest record on the topics: a command of the largest size, whatever its JSON grows to."""
 
 _SEND_BATCH_BYTES = 512 * 1024
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import RejectedError
 from ..models.redrive import Letter, command_id, redriven
 from ..settings import Settings
 from ..store.dead_letters import DeadLetters, HeldLetter, LetterState, StoredLetter
-from .publisher import MAX_RECORD_BYTES, kafka_errors
+from .publisher import kafka_errors
 
 _REQUEST_MILLISECONDS = 10_000
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..settings import Settings, SettingsError
-from .publisher import MAX_RECORD_BYTES, kafka_errors
+from .publisher import kafka_errors
 
 # Larger than the largest command that is taken, so that a larger one reaches us and is refused with a reason.
 _MAX_COMMAND_RECORD_BYTES = 8 * 1024 * 1024

@@ -30,6 +30,9 @@ JSON = "application/json"
 MAX_COMMAND_BYTES = 1024 * 1024
 """The largest command that is taken, and the largest body over HTTP."""
 
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+"""The largest record on the topics: a command of the largest size, whatever its JSON grows to."""
+
 _MAX_DEPTH = 64
 _INT64 = 2**63
 

@@ -10,9 +10,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from ..agents.crash_points import CrashPoints
-from ..agents.publisher import MAX_RECORD_BYTES, Publisher, kafka_errors
+from ..agents.publisher import Publisher, kafka_errors
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
+from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..settings import Settings
 from .errors import RecoveryError
@@ -92,6 +93,21 @@ async def watermarks(settings: Settings, topic: str | None = None) -> dict[int, 
     return {place.partition: found[place].offset for place in wanted if found[place].offset >= 0}
 
 
+@asynccontextmanager
+async def open_publisher(settings: Settings, partition: int) -> AsyncIterator[Publisher]:
+    """A partition's publisher; whoever published for it before is fenced, and what he had under way is ended.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    publisher = Publisher(settings, partition, CrashPoints(""))
+    try:
+        await publisher.start()
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
 async def end_transactions(settings: Settings) -> None:
     """End what a worker that died had under way, and fence one that is frozen: only then do watermarks stand still.
 
@@ -100,11 +116,8 @@ async def end_transactions(settings: Settings) -> None:
     """
 
     async def fence(partition: int) -> None:
-        publisher = Publisher(settings, partition, CrashPoints(""))
-        try:
-            await publisher.start()
-        finally:
-            await publisher.stop()
+        async with open_publisher(settings, partition):
+            return
 
     await for_each(range(settings.topic_partitions), fence)
 

@@ -11,23 +11,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from ..agents.crash_points import CrashPoints
-from ..agents.publisher import MAX_RECORD_BYTES, Publisher, kafka_errors
-from ..models.deletions import Deletion
+from ..agents.publisher import kafka_errors
 from ..settings import Settings
 from ..store.batch import BatchStore, FencedError
 from ..store.changes import Outbox
 from ..store.checkpoints import CheckpointStore
 from ..store.postgres import open_pools
 from ..store.recovery import RecoveryStore
+from ..web.deletions import open_deletions_topic
 from .errors import RecoveryError
-from .log import Passed, bounds, open_admin, open_consumer, read_deletions, records, watermarks
+from .log import Passed, bounds, open_admin, open_consumer, open_publisher, read_deletions, records, watermarks
 from .partitions import for_each
 from .progress import Progress
 
@@ -94,12 +92,8 @@ async def _are_empty(settings: Settings) -> bool:
 
 
 async def _reset(settings: Settings, partition: int) -> None:
-    publisher = Publisher(settings, partition, CrashPoints(""))
-    try:
-        await publisher.start()
+    async with open_publisher(settings, partition) as publisher:
         await publisher.publish(Outbox(), 0)
-    finally:
-        await publisher.stop()
 
 
 async def _publish(
@@ -115,19 +109,16 @@ async def _publish(
     """Tell what came of the commands from `first` to `end` - 1."""
     if first >= end:
         return 0
-    publisher = Publisher(settings, partition, CrashPoints(""))
     position = first
     try:
-        await publisher.start()
-        while position < end:
-            following = min(await store.outbox_end(partition, position, _EVENTS) or end, end)
-            await publisher.publish(await batches.outbox(partition, position, following), following)
-            passed(following - position)
-            position = following
+        async with open_publisher(settings, partition) as publisher:
+            while position < end:
+                following = min(await store.outbox_end(partition, position, _EVENTS) or end, end)
+                await publisher.publish(await batches.outbox(partition, position, following), following)
+                passed(following - position)
+                position = following
     except FencedError as error:
         raise RecoveryError(f"{error}: stop the workers and every other replay, and run this again") from error
-    finally:
-        await publisher.stop()
     return end - first
 
 
@@ -213,13 +204,9 @@ async def _tell_checkpoints(settings: Settings, partition: int, first: int, stor
     """Put the checkpoints from one on on their topic."""
     missing = await store.since(partition, first)
     if missing:
-        publisher = Publisher(settings, partition, CrashPoints(""))
-        try:
-            await publisher.start()
+        async with open_publisher(settings, partition) as publisher:
             for place in range(0, len(missing), _CHECKPOINTS):
                 await publisher.publish_checkpoints(missing[place : place + _CHECKPOINTS])
-        finally:
-            await publisher.stop()
     return len(missing)
 
 
@@ -230,28 +217,11 @@ async def _tell_deletions(settings: Settings, partition: int, store: RecoverySto
             (deletion.assessment_id, deletion.last_offset)
             for deletion in await read_deletions(consumer, settings, partition)
         }
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=MAX_RECORD_BYTES,
-    )
     count = 0
     with kafka_errors():
-        try:
-            await producer.start()
+        async with open_deletions_topic(settings) as topic:
             async for deletions in store.deletions(partition):
                 missing = [item for item in deletions if (item.assessment_id, item.last_offset) not in told]
-                await asyncio.gather(*[await _send(producer, settings, deletion) for deletion in missing])
+                await topic.send(missing)
                 count += len(missing)
-        finally:
-            await producer.stop()
     return count
-
-
-async def _send(producer: AIOKafkaProducer, settings: Settings, deletion: Deletion) -> asyncio.Future[object]:
-    key, partition = deletion.assessment_id.encode(), deletion.partition
-    sent: asyncio.Future[object] = await producer.send(
-        settings.deletions_topic, deletion.to_json(), key, partition=partition
-    )
-    return sent

@@ -4,27 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ..models.deletions import Deletion
+from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..settings import Settings
 from ..store.maintenance import Maintenance
 
 logger = logging.getLogger(__name__)
 
-# The largest record on its topic: some 80 bytes for each version of an assessment.
-_RECORD_BYTES = 16 * 1024 * 1024
-
 # Cleanup is rare and in no hurry; its caller waits.
 _SECONDS = 5.0
 
 
+class DeletionsTopic:
+    """The deletions topic, for writing."""
+
+    def __init__(self, producer: AIOKafkaProducer, name: str) -> None:
+        self._producer = producer
+        self._name = name
+
+    async def send(self, deletions: Iterable[Deletion]) -> None:
+        """Put deletions on the topic, each on the partition of its assessment's commands."""
+        sent = [
+            await self._producer.send(
+                self._name, deletion.to_json(), deletion.assessment_id.encode(), partition=deletion.partition
+            )
+            for deletion in deletions
+        ]
+        await asyncio.gather(*sent)
+
+
+@asynccontextmanager
+async def open_deletions_topic(settings: Settings) -> AsyncIterator[DeletionsTopic]:
+    """The topic with a producer of its own."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+    )
+    try:
+        await producer.start()
+        yield DeletionsTopic(producer, settings.deletions_topic)
+    finally:
+        await producer.stop()
+
+
 class Deletions:
-    """The deletions topic, for writing: a producer for each cleanup."""
+    """What a cleanup deleted, for Kafka."""
 
     def __init__(self, settings: Settings, store: Maintenance) -> None:
         self._settings = settings
@@ -34,31 +67,12 @@ class Deletions:
         """Put every deletion on its topic that is not there yet; while Kafka is away they wait for the next cleanup."""
         try:
             async with asyncio.timeout(_SECONDS):
-                while deletions := await self._store.untold():
-                    await self._send(deletions.values())
-                    await self._store.note_told(deletions.keys())
+                if deletions := await self._store.untold():
+                    async with open_deletions_topic(self._settings) as topic:
+                        while deletions:
+                            await topic.send(deletions.values())
+                            await self._store.note_told(deletions.keys())
+                            deletions = await self._store.untold()
         except (KafkaError, OSError, TimeoutError, UnavailableError) as error:
             words = "Kafka is told of deletions by the next cleanup: until then a replay would undo them (%r)"
             logger.warning(words, error, extra={"action": "deletions_untold"})
-
-    async def _send(self, deletions: Iterable[Deletion]) -> None:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
-            acks="all",
-            enable_idempotence=True,
-            max_request_size=_RECORD_BYTES,
-        )
-        try:
-            await producer.start()
-            sent = [
-                await producer.send(
-                    self._settings.deletions_topic,
-                    deletion.to_json(),
-                    deletion.assessment_id.encode(),
-                    partition=deletion.partition,
-                )
-                for deletion in deletions
-            ]
-            await asyncio.gather(*sent)
-        finally:
-            await producer.stop()

@@ -9,14 +9,13 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..output import for_people, print_json, print_rows, progress
-from .session import FAILED, Json
+from .session import FAILED, Json, instant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -253,19 +252,7 @@ def _filters(partition: int | None, since: str | None, reason: str | None, state
     from ..store.dead_letters import LetterFilters, LetterState
 
     wanted = None if state is _State.ALL else LetterState(state)
-    return LetterFilters(partition=partition, since=_instant(since), reason=reason, state=wanted)
-
-
-def _instant(text: str | None) -> datetime | None:
-    from pydantic import TypeAdapter, ValidationError
-
-    from ..models.filters import Instant
-
-    try:
-        found: datetime | None = TypeAdapter(Instant | None).validate_python(text)
-    except ValidationError as error:
-        raise typer.BadParameter("expected a time like 2026-01-31T12:00:00Z", param_hint="--since") from error
-    return found
+    return LetterFilters(partition=partition, since=instant(since, "--since"), reason=reason, state=wanted)
 
 
 def _who(by: str | None) -> str:

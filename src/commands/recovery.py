@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..output import measured, print_answer
-from .session import Json
+from .session import Json, instant
 
 if TYPE_CHECKING:
     from ..recovery.fold import Until
@@ -74,18 +73,10 @@ def replay(
     print_answer(answer, json)
 
 
-def _until(instant: str | None, offsets: list[str]) -> Until:
+def _until(until: str | None, offsets: list[str]) -> Until:
     from ..recovery.fold import Until
 
-    return Until(None if instant is None else _instant(instant), dict(map(_place, offsets)))
-
-
-def _instant(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no time like 2026-05-01T12:00:00Z", param_hint="--until") from error
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return Until(instant(until, "--until"), dict(map(_place, offsets)))
 
 
 def _place(text: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -41,6 +42,23 @@ Token = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on a terminal, too.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The assessment.", show_default=False)]
+
+
+def instant(text: str | None, option: str) -> datetime | None:
+    """The time that an option names.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from ..models.filters import Instant
+
+    try:
+        found: datetime | None = TypeAdapter(Instant | None).validate_python(text)
+    except ValidationError as error:
+        raise typer.BadParameter(f"{text!r} is no time like 2026-01-31T12:00:00Z", param_hint=option) from error
+    return found
 
 
 def call(

@@ -30,7 +30,6 @@ _LONGEST_KNOWN_WORD = 40
 
 _INDEXED = frozenset({EventType.CREATED, EventType.RETRIED, EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 
-
 _UNTOLD = ("timestamp", MEMBER)
 
 

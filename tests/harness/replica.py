@@ -32,6 +32,8 @@ class Replica:
         self._primary = primary
         self.port = free_ports(1, among=_PORTS)[0]
         self._process: Process | None = None
+        # Without one the server throws away what a replica missed, at the next of its checkpoints.
+        self._slot = f"replica_{self.port}"
 
     async def heal(self) -> None:
         """Make it a replica that follows, whatever a test did to it."""
@@ -52,7 +54,8 @@ class Replica:
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o700)
         self._program.user.give(data)
-        options = ["-D", str(data), "-d", self._primary, "-R", "-X", "stream", "-c", "fast"]
+        await self._drop_slot()
+        options = ["-D", str(data), "-d", self._primary, "-R", "-X", "stream", "-c", "fast", "-C", "-S", self._slot]
         code, output = await ask(*self._program.user.prefix, str(self._program.bin / "pg_basebackup"), *options)
         if b"no pg_hba.conf entry" in output:
             pytest.skip("the tests' Postgres lets nobody replicate it (pg_hba.conf)")
@@ -105,13 +108,24 @@ class Replica:
             self.thaw()
             await self._process.stop(signal.SIGQUIT, patience=10)
 
+    async def remove(self) -> None:
+        """Kill it, and let the server forget it."""
+        await self.kill()
+        await self._drop_slot()
+
     async def execute(self, statement: str) -> object:
         """Run a statement, and return the first value that it answers."""
-        connection = await asyncpg.connect(self.url(self._primary), timeout=10)
-        try:
-            return await connection.fetchval(statement)
-        finally:
-            await connection.close(timeout=10)
+        return await _ask_once(self.url(self._primary), statement)
+
+    async def _drop_slot(self) -> None:
+        """A server that was just left may believe for a moment that it is not."""
+
+        async def dropped() -> bool:
+            drop = "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE slot_name = "
+            await _ask_once(self._primary, f"{drop}'{self._slot}'")
+            return True
+
+        await eventually(dropped, "a replication slot to be free", tolerate=(asyncpg.ObjectInUseError,))
 
     def _signal(self, number: signal.Signals) -> None:
         """A server that stands still has to be still with all its children: each serves a connection by itself."""
@@ -138,4 +152,12 @@ async def open_replica(database_url: str) -> AsyncIterator[Replica]:
             await replica.heal()
             yield replica
         finally:
-            await replica.kill()
+            await replica.remove()
+
+
+async def _ask_once(url: str, statement: str) -> object:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close(timeout=10)

@@ -9,6 +9,7 @@ from typing import Any
 
 import faust
 import structlog
+import uvloop
 from aiohttp import web as aiohttp_web
 
 from .agents.app import CommandsApp, build_app
@@ -79,6 +80,7 @@ def run_worker(settings: Settings) -> int:
             " needs a port of its own"
         )
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(_services_are_there(settings))
     app = build_app(settings, mount_web=_mount_worker_web)
     worker = faust.Worker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)

@@ -61,8 +61,7 @@ async def put_search_rows(connection: Connection, rows: Sequence[SearchRow]) -> 
     """Write what search learns of assessments, in this order; of each the last counts."""
     if rows:
         last = {row.assessment_id: row for row in rows}
-        await connection.execute(QUERIES["put_search_rows"], *columns(last.values()))
-        await connection.execute(QUERIES["add_vocabulary"], vocabulary(rows))
+        await connection.execute(QUERIES["put_search_rows"], *columns(last.values()), vocabulary(rows))
 
 
 def search_row(record: AssessmentRecord) -> SearchRow:

@@ -5,8 +5,9 @@ Everybody's assessments and each owner's are counted apart, so that an answer fo
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -50,17 +51,14 @@ class TotalsChange:
     )
     """(scope, quarter of an hour, type, source): assessments, completed, failed, cancelled."""
 
-    def rows(self) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
-        """The queries to run and their rows, in an order that keeps two writers from waiting for each other."""
-        named = (
-            (QUERIES["add_totals"], self.totals),
-            (QUERIES["add_server_totals"], self.servers),
-            (QUERIES["add_created_totals"], self.created),
-        )
-        for query, counters in named:
-            rows = [(*key, *counts) for key, counts in sorted(counters.items()) if _changes(counts)]
-            if rows:
-                yield query, rows
+    def arrays(self) -> list[Sequence[Any]]:
+        """What `add_totals` takes, in an order that keeps two writers from waiting for each other."""
+        tables = ((self.totals, 9), (self.servers, 9), (self.created, 8))
+        rows = [[(*key, *counts) for key, counts in sorted(table.items()) if _changes(counts)] for table, _ in tables]
+        if not any(rows):
+            return []
+        arrays = (columns(of_table) or [()] * width for of_table, (_, width) in zip(rows, tables, strict=True))
+        return list(itertools.chain.from_iterable(arrays))
 
 
 def totals_change(
@@ -79,8 +77,8 @@ def totals_change(
 
 async def add_totals(connection: Connection, slot: int, change: TotalsChange) -> None:
     """Move the counters, in the slot of a command partition or of maintenance."""
-    for query, rows in change.rows():
-        await connection.execute(query, slot, *columns(rows))
+    if arrays := change.arrays():
+        await connection.execute(QUERIES["add_totals"], slot, *arrays)
 
 
 def owner_scope(record: AssessmentRecord) -> str | None:

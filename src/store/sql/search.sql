@@ -1,19 +1,19 @@
 -- put_search_rows --
--- What search knows of assessments, new or anew.
+-- What search knows of assessments, new or anew, and words that a typing error can be led back to ($6); these in order, so
+-- that two writers never wait for each other.
+WITH known_words AS (
+    INSERT INTO search_vocabulary (word)
+    SELECT word FROM unnest($6::text[]) AS new (word)
+    WHERE NOT EXISTS (SELECT FROM search_vocabulary AS known WHERE known.word = new.word)
+    ORDER BY word
+    ON CONFLICT (word) DO NOTHING
+)
 INSERT INTO assessment_search AS stored (assessment_id, owner, created_at, names, document)
 SELECT assessment_id, owner, created_at, names, document::tsvector
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[]) AS new (
     assessment_id, owner, created_at, names, document
 )
 ON CONFLICT (assessment_id) DO UPDATE SET document = excluded.document
-
--- add_vocabulary --
--- Words that a typing error can be led back to; in order, so that two writers never wait for each other.
-INSERT INTO search_vocabulary (word)
-SELECT word FROM unnest($1::text[]) AS new (word)
-WHERE NOT EXISTS (SELECT FROM search_vocabulary AS known WHERE known.word = new.word)
-ORDER BY word
-ON CONFLICT (word) DO NOTHING
 
 -- search_newest --
 -- Of the newest assessments ($4), and of the one that has this id ($8), those that have words ($1), or whose id or server

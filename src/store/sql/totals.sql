@@ -1,41 +1,40 @@
 -- add_totals --
--- Move the counters by type, source, priority and state, in a slot of this writer's own.
-INSERT INTO assessment_totals AS stored (
-    slot, scope, assessment_type, source, priority, state, assessments, retried, timed, duration_ms
+-- Move the counters in a slot of this writer's own: by type, source, priority and state ($2 to $10), by server ($11 to
+-- $19), and by the quarter of an hour in which assessments were created ($20 to $27).
+WITH by_state AS (
+    INSERT INTO assessment_totals AS stored (
+        slot, scope, assessment_type, source, priority, state, assessments, retried, timed, duration_ms
+    )
+    SELECT $1::int, change.*
+    FROM unnest(
+        $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
+        $10::bigint[]
+    ) AS change
+    ON CONFLICT (scope, assessment_type, source, priority, state, slot) DO UPDATE
+    SET assessments = stored.assessments + excluded.assessments, retried = stored.retried + excluded.retried,
+        timed = stored.timed + excluded.timed, duration_ms = stored.duration_ms + excluded.duration_ms
+), by_server AS (
+    INSERT INTO server_totals AS stored (
+        slot, scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at
+    )
+    SELECT $1::int, change.*
+    FROM unnest(
+        $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+        $19::timestamptz[]
+    ) AS change
+    ON CONFLICT (scope, server_name, assessment_type, source, slot) DO UPDATE
+    SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
+        failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled,
+        last_created_at = greatest(stored.last_created_at, excluded.last_created_at)
 )
-SELECT $1::int, change.*
-FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
-    $10::bigint[]
-) AS change (scope, assessment_type, source, priority, state, assessments, retried, timed, duration_ms)
-ON CONFLICT (scope, assessment_type, source, priority, state, slot) DO UPDATE
-SET assessments = stored.assessments + excluded.assessments, retried = stored.retried + excluded.retried,
-    timed = stored.timed + excluded.timed, duration_ms = stored.duration_ms + excluded.duration_ms
-
--- add_server_totals --
--- Move the counters by server.
-INSERT INTO server_totals AS stored (
-    slot, scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at
-)
-SELECT $1::int, change.*
-FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
-    $10::timestamptz[]
-) AS change (scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at)
-ON CONFLICT (scope, server_name, assessment_type, source, slot) DO UPDATE
-SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
-    failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled,
-    last_created_at = greatest(stored.last_created_at, excluded.last_created_at)
-
--- add_created_totals --
--- Move the counters by the quarter of an hour in which assessments were created.
 INSERT INTO created_totals AS stored (
     slot, scope, quarter, assessment_type, source, assessments, completed, failed, cancelled
 )
 SELECT $1::int, change.*
 FROM unnest(
-    $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]
-) AS change (scope, quarter, assessment_type, source, assessments, completed, failed, cancelled)
+    $20::text[], $21::timestamptz[], $22::text[], $23::text[], $24::bigint[], $25::bigint[], $26::bigint[],
+    $27::bigint[]
+) AS change
 ON CONFLICT (scope, quarter, assessment_type, source, slot) DO UPDATE
 SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
     failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled

@@ -144,9 +144,11 @@ async def measure_latency(
     return Latency(contender.name, pace, [1000 * each for each in taken], memory.bytes, cores, steps)
 
 
-async def send_at_pace(settings: Settings, messages: list[Message], pace: int, sent: dict[str, float]) -> int:
-    """Send one command after the other on time, each as soon as it is due."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks=1)
+async def send_at_pace(
+    settings: Settings, messages: list[Message], pace: int, sent: dict[str, float], *, linger_ms: int = 0
+) -> int:
+    """Send one command after the other on time, each as soon as it is due or with those of so many milliseconds."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks=1, linger_ms=linger_ms)
     await producer.start()
     try:
         started = time.perf_counter()

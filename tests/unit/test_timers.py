@@ -1,10 +1,15 @@
 """Timers without services: commands that are the same for all, and partitions that have applied everything."""
 
+# ruff: noqa: ARG002 - the fakes have the parameters of what they stand in for
+
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +17,11 @@ from hypothesis import strategies as st
 
 from assessmentstore.agents import caught_up
 from assessmentstore.agents.caught_up import CaughtUp, Position
+from assessmentstore.agents.timers import Timers
 from assessmentstore.models.commands import Command, CommandType
 from assessmentstore.models.envelope import decode_command
 from assessmentstore.models.timers import Due, Timer, timer_command
+from assessmentstore.settings import Settings
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 DUE = Due(timer=Timer.LEASE, assessment_id="a1", version=3, created_at=CREATED, seconds=300.0)
@@ -106,3 +113,51 @@ async def test_offsets_that_are_no_records_hold_up_nothing_for_long(monkeypatch:
     await asyncio.sleep(0.03)
 
     assert found.among({0: behind, 1: replace(behind, is_idle=False)}) == {0}
+
+
+class Overdue:
+    """A store in which an assessment is due at every look, and a producer that remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    async def due(self, timer: Timer, after: Any) -> tuple[list[Due], None]:
+        return ([DUE] if timer is Timer.LEASE else []), None
+
+    async def pending_too_long(self, seconds: float) -> dict[str, datetime]:
+        return {}
+
+    async def send(self, *record: Any, partition: int, **_: Any) -> Any:
+        self.sent.append(record)
+        sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        sent.set_result(SimpleNamespace(partition=partition, offset=8 + len(self.sent)))
+        return sent
+
+
+async def test_a_look_fires_for_partitions_that_have_caught_up_and_waits_for_what_it_fired() -> None:
+    store: Any = Overdue()
+    behind, arrived = replace(IDLE, is_idle=False, end=9), replace(IDLE, applied=9, end=9)
+    after_it = replace(IDLE, applied=10, end=10)
+    # A look that fires asks twice: to begin with, and to mark where the topic ends after it.
+    places = deque([behind, behind, arrived, arrived, arrived, after_it, after_it])
+    timers = Timers(Settings(topic_partitions=1), store, lambda: {0: places.popleft()})
+
+    sent = []
+    for _ in range(5):
+        await timers._look(store)
+        sent.append(len(store.sent))
+
+    assert sent == [0, 0, 1, 1, 2]
+
+
+async def test_a_look_leaves_partitions_of_others_alone() -> None:
+    store: Any = Overdue()
+    everything = replace(IDLE, applied=2**62)
+    partition = Timers(Settings(topic_partitions=2), store, dict)._partition(DUE.assessment_id)
+    others = Timers(Settings(topic_partitions=2), store, lambda: {1 - partition: everything})
+    own = Timers(Settings(topic_partitions=2), store, lambda: {partition: everything})
+
+    await others._look(store)
+    assert store.sent == []
+    await own._look(store)
+    assert len(store.sent) == 1

@@ -126,14 +126,14 @@ def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> 
         owned = sorted(partition for partition, lane in app.lanes.current.items() if lane.flowing)
         return {"owned": owned} if app.lanes.ready else {"owned": owned, "status": "unhealthy"}
 
-    checks = standard_checks(app.pools.read, app.shared_cache, kafka, settings.commands_topic)
+    checks = standard_checks(settings, app.pools.read, app.shared_cache, kafka)
     worker_web.on_cleanup.append(close)
     add_worker_routes(
         worker_web,
         source=app.states,
         authenticator=Authenticator.of(settings),
         health=Health(checks | {"partitions": partitions}),
-        metrics=Metrics(app.pools),
+        metrics=Metrics(settings, app.pools),
         door=Door(
             Proxies(settings.trusted_proxies), Limits(app.redis, settings), Refusals(RefusalStore(app.pools.write))
         ),

@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .models.retries import RetryPolicy
+
 ENV_PREFIX = "ASSESSMENTSTORE_"
 
 _TOPIC_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
@@ -155,6 +157,16 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     """Keys that requests and results are encrypted with where they rest, `id:base64` with commas between, or a file
     with them; the first one encrypts. Without, nothing is encrypted."""
+    retry_max: Annotated[int, Field(ge=0, le=100)] = 0
+    """How often a failed assessment is tried again by itself, where its request does not say; 0 is never."""
+    retry_initial_delay: Annotated[float, Field(gt=0, le=604_800)] = 10.0
+    """Seconds from the first failure to the retry."""
+    retry_backoff: Annotated[float, Field(ge=1, le=10)] = 2.0
+    """What each delay is multiplied by to make the next one."""
+    retry_max_delay: Annotated[float, Field(gt=0, le=604_800)] = 3600.0
+    """Seconds that no delay is longer than."""
+    pending_too_long: Annotated[float, Field(gt=0, le=31_536_000)] = 1800.0
+    """Seconds after which it is told that nobody takes up a pending assessment."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -190,6 +202,16 @@ class Settings(BaseSettings):
     def replica_urls(self) -> tuple[str, ...]:
         """The URL of each replica."""
         return _split_urls(self.database_replica_urls)
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """What holds for requests without a policy of their own."""
+        return RetryPolicy(
+            max_retries=self.retry_max,
+            initial_delay_seconds=self.retry_initial_delay,
+            backoff_coefficient=self.retry_backoff,
+            max_delay_seconds=self.retry_max_delay,
+        )
 
     @property
     def app_id(self) -> str:

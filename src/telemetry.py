@@ -64,6 +64,13 @@ VERSION_CONFLICTS = Counter(
 )
 RESUMED = Counter("assessmentstore_resumed_offsets", "Offsets whose events a takeover published from the audit trail")
 RETRIES = Counter("assessmentstore_batch_retries", "Batches tried again, by the service that was away", ["service"])
+TIMERS_FIRED = Counter("assessmentstore_timers_fired", "Commands that timers sent, by timer: lease, retry", ["timer"])
+TIMERS_LATE = Gauge(
+    "assessmentstore_timers_late_seconds", "How late the timer is that is due longest, as Postgres has it"
+)
+PENDING_TOO_LONG = Gauge(
+    "assessmentstore_pending_too_long", "Assessments that nobody takes up, counted to 10,000, as Postgres has it"
+)
 CACHE_READS = Counter("assessmentstore_cache_reads", "Reads by cache layer and outcome", ["layer", "outcome"])
 READS = Counter("assessmentstore_reads", "Reads by who answered: memory, redis, replica, primary", ["source"])
 READ_FALLBACKS = Counter(

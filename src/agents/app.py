@@ -13,11 +13,13 @@ from typing import Any
 import faust
 import structlog
 from aiohttp import web
+from faust.types import TP
 from redis.asyncio import Redis
 
 from ..models.assessment import AssessmentRecord
 from ..models.positions import Positions
 from ..settings import Settings
+from ..store.background import background
 from ..store.batch import BatchStore
 from ..store.cache import SharedCache
 from ..store.checkpoints import CheckpointStore
@@ -28,12 +30,15 @@ from ..store.redis import open_redis
 from ..store.routing import ReadRouter
 from ..store.signing import signing_key
 from ..store.table import StateTable
+from ..store.timers import TimerStore
 from .batches import BatchConsumer, BatchTransport
+from .caught_up import Position
 from .checkpoints import Checkpoints
 from .commands import PartitionProcessor
 from .crash_points import CrashPoints
 from .evictions import evicting
 from .lanes import Lanes
+from .timers import Timers
 
 log = structlog.get_logger(__name__)
 
@@ -148,6 +153,8 @@ class CommandsApp(faust.App):
         # A worker reads little that it does not own: replicas are for the API.
         router = ReadRouter(self.pools.read, self.settings.commands_topic)
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache, keys), keys)
+        timers = Timers(self.settings, TimerStore(self.pools.read), self._positions)
+        await self._resources.enter_async_context(background(timers.run))
 
     def on_webserver_init(self, web_server: Any) -> None:
         """Add the worker's own routes, and have them run as we want it."""
@@ -164,6 +171,19 @@ class CommandsApp(faust.App):
         """Close what the lanes needed."""
         await super().on_shutdown()
         await self._resources.aclose()
+
+    def _positions(self) -> dict[int, Position]:
+        """Where the lanes stand that are claimed."""
+        return {
+            partition: Position(
+                flow=lane.flow,
+                applied=lane.applied_position,
+                is_idle=lane.is_idle,
+                end=self.consumer.highwater(TP(self.commands_topic, partition)),
+            )
+            for partition, lane in self.lanes.current.items()
+            if lane.flowing
+        }
 
     def _processors(self, tables: Tables, keys: KeyRing) -> Callable[[int], PartitionProcessor]:
         store, checkpoints = BatchStore(self.pools.write), CheckpointStore(self.pools.write)

@@ -68,6 +68,7 @@ class PartitionProcessor:
     ) -> None:
         self._settings = settings
         self._partition = partition
+        self._retries = settings.retry_policy
         self._owner = owner
         self._store = store
         self._cache = cache
@@ -205,7 +206,8 @@ class PartitionProcessor:
         if missing := touched - states.keys() - (set() if fresh else _created(batch)):
             states |= await transaction.load(missing)
         self._crash_points.reach(CrashPoint.LOADED)
-        folded = fold(batch, states, known, transaction.now, self._keys and self._keys.seal_event)
+        seal = self._keys and self._keys.seal_event
+        folded = fold(batch, states, known, transaction.now, seal, self._retries)
         if not fresh and folded.refused_ids:
             truth = await transaction.load(folded.refused_ids)
             stale = [key for key in folded.refused_ids if states.get(key) != truth.get(key)]

@@ -13,6 +13,7 @@ from ..models.envelope import RefusedCommand, decode_command
 from ..models.errors import NotACommandError, Rejection
 from ..models.events import AssessmentEvent
 from ..models.machine import decide, evolve
+from ..models.retries import NO_RETRIES, RetryPolicy
 from ..models.sealed import CommandCipher, is_same_content
 from ..store.changes import Accepted, BatchChanges, DeadLetter, Refused
 
@@ -90,6 +91,7 @@ def fold(
     known: Mapping[str, bytes],
     now: datetime,
     seal: Callable[[AssessmentEvent], AssessmentEvent] | None = None,
+    retries: RetryPolicy = NO_RETRIES,
 ) -> Folded:
     """Judge a batch command after command, each on what the ones before it left.
 
@@ -99,8 +101,9 @@ def fold(
         known: the command ids that have an outcome already, with their fingerprints.
         now: the time of the batch.
         seal: encrypts the payload of an event; what comes after it, states too, has the sealed one.
+        retries: holds for requests that have no policy of their own.
     """
-    folding = _Folding(dict(states), dict(known), now, seal)
+    folding = _Folding(dict(states), dict(known), now, seal, retries)
     for decoded in batch:
         folding.add(decoded)
     return folding.result
@@ -113,12 +116,14 @@ class _Folding:
         known: dict[str, bytes],
         now: datetime,
         seal: Callable[[AssessmentEvent], AssessmentEvent] | None,
+        retries: RetryPolicy,
     ) -> None:
         self.result = Folded()
         self._states = states
         self._known = known
         self._now = now
         self._seal = seal
+        self._retries = retries
 
     def add(self, decoded: Decoded) -> None:
         item, offset = decoded.item, decoded.offset
@@ -148,7 +153,7 @@ class _Folding:
     def _judge(self, command: Command, offset: int) -> None:
         header, key = command.header, command.header.assessment_id
         before = self._states.get(key)
-        decision = decide(before, command, self._now)
+        decision = decide(before, command, self._now, self._retries)
         if isinstance(decision, Rejection):
             self.result.refused_ids.add(key)
             self._refuse(header, decision, offset)

@@ -133,6 +133,11 @@ class Lane:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def is_idle(self) -> bool:
+        """Whether everything that was fetched is applied."""
+        return self.applied_position >= self.fetch_position
+
+    @property
     def wants_records(self) -> bool:
         """Whether the consumer should fetch for it."""
         return self.flowing and len(self._waiting) < _MOST_WAITING

@@ -25,6 +25,8 @@ _TIMEOUT_SECONDS = 20.0
 
 _STOP_SECONDS = 2.0
 
+_REQUEST_MILLISECONDS = 10_000
+
 # aiokafka speaks Produce v8, which Kafka 4 answers with spurious NotEnoughReplicas now and then (KAFKA-15459): the
 # stock pause of 100 ms would be the longest part of a batch.
 _RETRY_BACKOFF_MILLISECONDS = 10
@@ -53,6 +55,29 @@ def kafka_errors() -> Iterator[None]:
         raise UnavailableError("Kafka has ended the transaction") from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise UnavailableError(f"Kafka does not answer: {error!r}") from error
+
+
+@asynccontextmanager
+async def commands_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer of commands, for whoever sends a few; after an error it is of no use any more.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_request_size=MAX_RECORD_BYTES,
+        request_timeout_ms=_REQUEST_MILLISECONDS,
+    )
+    try:
+        with kafka_errors():
+            await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
 
 
 class Watermarks(NamedTuple):

@@ -11,14 +11,11 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
-from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import RejectedError
 from ..models.redrive import Letter, command_id, redriven
 from ..settings import Settings
 from ..store.dead_letters import DeadLetters, HeldLetter, LetterState, StoredLetter
-from .publisher import kafka_errors
-
-_REQUEST_MILLISECONDS = 10_000
+from .publisher import commands_producer, kafka_errors
 
 
 class Outcome(NamedTuple):
@@ -96,20 +93,8 @@ async def open_redriver(settings: Settings, letters: DeadLetters, by: str) -> As
     Raises:
         UnavailableError: Kafka is away.
     """
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=0,
-        max_request_size=MAX_RECORD_BYTES,
-        request_timeout_ms=_REQUEST_MILLISECONDS,
-    )
-    try:
-        with kafka_errors():
-            await producer.start()
+    async with commands_producer(settings) as producer:
         yield Redriver(letters, producer, settings.commands_topic, by)
-    finally:
-        await producer.stop()
 
 
 def _nothing(held: HeldLetter) -> Outcome:

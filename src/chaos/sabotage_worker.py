@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 
 from ..agents import commands, crash_points, fold, publisher
 from ..models.machine import decide
+from ..models.retries import NO_RETRIES
 from ..settings import Settings
 from ..store import batch, cache
 from ..store.postgres import postgres_errors
@@ -61,8 +62,8 @@ def no_group_of_its_own() -> None:
 def no_version_check() -> None:
     """The version that a command insists on is not looked at."""
 
-    def careless(record: Any, command: Any, now: Any) -> Any:
-        return decide(record, replace(command, expected_version=None), now)
+    def careless(record: Any, command: Any, now: Any, retries: Any = NO_RETRIES) -> Any:
+        return decide(record, replace(command, expected_version=None), now, retries)
 
     fold.decide = careless  # type: ignore[attr-defined]
 

@@ -22,6 +22,7 @@ from .base import (
     WrittenAs,
 )
 from .result import AssessmentResult
+from .retries import RetryPolicy
 
 
 class AssessmentState(StrEnum):
@@ -90,7 +91,10 @@ class AssessmentRequest(OpenWireModel):
     priority: Annotated[int, Field(strict=True, ge=1, le=10)] = 5
     """1 to 10, the higher the sooner."""
     timeout: Duration = 300
-    """Seconds after which the assessment counts as stuck."""
+    """Seconds without progress after which a processing assessment fails; each start and each progress begins them
+    anew."""
+    retry_policy: RetryPolicy | None = None
+    """Whether and when it is tried again by itself once it failed; without one, that of the installation holds."""
     timestamp: Timestamp | None = None
     """When the caller asked."""
     user_id: NonEmptyText | None = None
@@ -134,6 +138,7 @@ class AssessmentRecord(WireModel):
     error_message: str | None = None
     retry_count: int = 0
     next_retry_at: datetime | None = None
+    """When a failed assessment is tried again by itself."""
     metadata: JsonObject | None = None
 
     @computed_field  # type: ignore[prop-decorator]

@@ -60,12 +60,12 @@ def _check_time(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 # What a caller wrote is checked and kept as it is: 97 is not answered as 97.0, nor a time in another notation.
 # The serializer is a lambda since an annotated one would hide the type from the JSON Schema.
 _UNCHANGED = PlainSerializer(lambda value: value)
-_AS_WRITTEN = (WrapValidator(_check_only), _UNCHANGED)
+AS_WRITTEN = (WrapValidator(_check_only), _UNCHANGED)
 
-Number = Annotated[float, Field(strict=True), *_AS_WRITTEN]
+Number = Annotated[float, Field(strict=True), *AS_WRITTEN]
 # Below, and not up to: 2**53 + 1 becomes 2**53 when it is looked at, and is kept as it was written.
-Duration = Annotated[float, Field(strict=True, gt=0, lt=2**53), *_AS_WRITTEN]
-Score = Annotated[float, Field(strict=True, ge=0, le=100), *_AS_WRITTEN]
+Duration = Annotated[float, Field(strict=True, gt=0, lt=2**53), *AS_WRITTEN]
+Score = Annotated[float, Field(strict=True, ge=0, le=100), *AS_WRITTEN]
 Timestamp = Annotated[AwareDatetime, WrapValidator(_check_time), _UNCHANGED]
 
 

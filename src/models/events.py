@@ -78,6 +78,15 @@ class Failed(_Event):
 
     type: Literal[EventType.FAILED] = EventType.FAILED
     error: str
+    next_retry_at: Annotated[datetime | None, Field(exclude_if=lambda at: at is None)] = None
+    """When it is tried again by itself; not there where it is not."""
+
+    def to_wire(self) -> JsonObject:
+        """The members; an event from before there were retries stays the same bytes, which the trail's hashes need."""
+        wire = super().to_wire()
+        if self.next_retry_at is None:
+            del wire["nextRetryAt"]
+        return wire
 
 
 class Cancelled(_Event):

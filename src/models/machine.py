@@ -20,6 +20,7 @@ from .events import (
     Retried,
     Started,
 )
+from .retries import NO_RETRIES, RetryPolicy
 
 # Events of one assessment have times that grow: a row whose time did not change was changed by somebody else.
 _TICK = timedelta(microseconds=1)
@@ -52,13 +53,16 @@ def allowed_from(state: AssessmentState) -> tuple[AssessmentState, ...]:
     return tuple(dict.fromkeys(targets))
 
 
-def decide(record: AssessmentRecord | None, command: Command, now: datetime) -> AssessmentEvent | Rejection:
+def decide(
+    record: AssessmentRecord | None, command: Command, now: datetime, retries: RetryPolicy = NO_RETRIES
+) -> AssessmentEvent | Rejection:
     """Judge a command against the present state.
 
     Args:
         record: the state, or nothing where the id is unknown.
         command: valid in itself.
         now: the time of the decision; every event is later than the last one of its assessment.
+        retries: holds where the request has no policy of its own.
     """
     header = command.header
     if header.type is CommandType.CREATE:
@@ -73,7 +77,7 @@ def decide(record: AssessmentRecord | None, command: Command, now: datetime) -> 
     if record.state not in transition.sources:
         allowed = allowed_from(record.state)
         return Rejection.transition(header.assessment_id, record.state, transition.target, allowed)
-    return _change(record, command, transition.target, max(now, record.updated_at + _TICK))
+    return _change(record, command, transition.target, max(now, record.updated_at + _TICK), retries)
 
 
 def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent | Rejection:
@@ -97,7 +101,9 @@ def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent
     )
 
 
-def _change(record: AssessmentRecord, command: Command, target: AssessmentState, at: datetime) -> AssessmentEvent:
+def _change(
+    record: AssessmentRecord, command: Command, target: AssessmentState, at: datetime, retries: RetryPolicy
+) -> AssessmentEvent:
     common: dict[str, Any] = {
         "assessment_id": record.assessment_id,
         "version": record.version + 1,
@@ -109,6 +115,10 @@ def _change(record: AssessmentRecord, command: Command, target: AssessmentState,
         "user_id": command.header.user_id,
         "occurred_at": at,
     }
+    if command.header.type is CommandType.FAIL:
+        policy = RetryPolicy.of(record.request_data) or retries
+        delay = policy.delay(record.assessment_id, record.retry_count)
+        common["next_retry_at"] = None if delay is None else at + delay
     return _EVENTS[command.header.type](record, command.data, common)
 
 
@@ -176,7 +186,8 @@ def _effects(event: AssessmentEvent) -> dict[str, Any]:
     if event.type is EventType.COMPLETED:
         return {"completed_at": event.occurred_at, "result_data": event.result}
     if event.type is EventType.FAILED:
-        return {"completed_at": event.occurred_at, "error_message": event.error}
+        ended = {"completed_at": event.occurred_at, "error_message": event.error}
+        return ended | {"next_retry_at": event.next_retry_at}
     if event.type is EventType.CANCELLED:
         return {"completed_at": event.occurred_at}
     if event.type is EventType.RETRIED:

@@ -23,8 +23,8 @@ _PARTS = frozenset({"keyId", "nonce", "data", DIGEST})
 PAYLOADS = ("request", "result")
 """The members of events that are sealed."""
 
-CLEAR_MEMBERS = ("assessmentType", "priority", "source", "timeout", "userId")
-"""The members of a request that filters, owners, counters and orders go by."""
+CLEAR_MEMBERS = ("assessmentType", "priority", "retryPolicy", "source", "timeout", "userId")
+"""The members of a request that filters, owners, counters, orders and timers go by."""
 
 
 class UnreadableError(AssessmentStoreError):

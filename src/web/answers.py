@@ -267,6 +267,10 @@ class ServiceHealth(Answer):
     """Of the queue: commands that no worker has applied yet."""
     max_partition_lag: Count | None = None
     """Of the queue: the same of the partition that is furthest behind."""
+    pending_too_long: Count | None = None
+    """Of the queue: assessments that nobody takes up, counted to 10,000."""
+    timers_late_seconds: float | None = None
+    """Of the queue: how late the timer is that is due longest."""
 
 
 class HealthReport(Answer):

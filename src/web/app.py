@@ -147,10 +147,10 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         stack.push_async_callback(kafka.close)
         app[SOURCE], app[COMMANDS], app[WAITING] = reader, commands, waiters
         app[READS] = router
-        app[HEALTH] = Health(standard_checks(pools.read, cache, kafka, settings.commands_topic, replicas))
+        app[HEALTH] = Health(standard_checks(settings, pools.read, cache, kafka, replicas))
         # Streams that catch up take turns among themselves, and keep nobody from the live events.
         app[FEED], app[TRAIL] = feed, TrailReader(pools.write, settings.commands_topic, keys)
-        app[METRICS] = Metrics(pools)
+        app[METRICS] = Metrics(settings, pools)
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write), keys)

@@ -15,13 +15,23 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from ..models.errors import UnavailableError
 from ..models.metrics import AssessmentMetrics
 from ..models.positions import Positions
+from ..settings import Settings
 from ..store.cache import SharedCache
 from ..store.metrics import read_metrics
 from ..store.patience import within
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
 from ..store.replicas import Replicas
-from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, OPEN_DEAD_LETTERS, POOL_CONNECTIONS, THROUGHPUT
+from ..store.timers import TimerStore
+from ..telemetry import (
+    ACTIVE_ASSESSMENTS,
+    AVERAGE_PROCESSING_TIME,
+    OPEN_DEAD_LETTERS,
+    PENDING_TOO_LONG,
+    POOL_CONNECTIONS,
+    THROUGHPUT,
+    TIMERS_LATE,
+)
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
 from .patience import promptly
@@ -113,13 +123,15 @@ def _serves(service: Mapping[str, Any]) -> bool:
 
 
 def standard_checks(
-    pool: Pool, cache: SharedCache, kafka: KafkaProbe, commands_topic: str, replicas: Replicas | None = None
+    settings: Settings, pool: Pool, cache: SharedCache, kafka: KafkaProbe, replicas: Replicas | None = None
 ) -> dict[str, Check]:
     """The checks of the three services."""
+    timers = TimerStore(pool)
 
     async def queue() -> dict[str, Any]:
         details, ends = await kafka.ping()
-        return details | await _lag(pool, commands_topic, ends)
+        lag, late = await _lag(pool, settings.commands_topic, ends), await _late(timers, settings.pending_too_long)
+        return details | lag | late
 
     async def database() -> dict[str, Any]:
         with postgres_errors():
@@ -154,10 +166,22 @@ async def _lag(pool: Pool, topic: str, ends: Mapping[int, int]) -> dict[str, int
     return {"lag": sum(behind.values()), "maxPartitionLag": max(behind.values(), default=0)}
 
 
+async def _late(timers: TimerStore, pending_seconds: float) -> dict[str, Any]:
+    """How many assessments nobody takes up, and how late timers are; or nothing."""
+    try:
+        figures = await within(_LAG_SECONDS, timers.figures(pending_seconds))
+    except (UnavailableError, TimeoutError) as error:
+        logger.debug("How late timers are is not known: %r", error, extra={"action": "timers_unavailable"})
+        return {}
+    return {"pendingTooLong": figures.pending_too_long, "timersLateSeconds": round(figures.late_seconds, 1)}
+
+
 class Metrics:
     """`GET /metrics`: Prometheus text, with gauges that are read when asked for; or the reference's figures as JSON."""
 
-    def __init__(self, pools: Pools) -> None:
+    def __init__(self, settings: Settings, pools: Pools) -> None:
+        self._pending_seconds = settings.pending_too_long
+        self._timers = TimerStore(pools.read)
         self._pools = pools
         self._counted = -_COUNT_SECONDS
 
@@ -181,12 +205,15 @@ class Metrics:
             with postgres_errors():
                 counting = self._pools.read.fetchval(QUERIES["count_open_dead_letters"])
                 OPEN_DEAD_LETTERS.set(await promptly(counting, seconds=_CHECK_SECONDS))
+            timers = await promptly(self._timers.figures(self._pending_seconds), seconds=_CHECK_SECONDS)
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})
             return
         ACTIVE_ASSESSMENTS.set(figures.active_assessments)
         AVERAGE_PROCESSING_TIME.set(figures.average_processing_time / 1000)
         THROUGHPUT.set(figures.throughput_per_minute)
+        PENDING_TOO_LONG.set(timers.pending_too_long)
+        TIMERS_LATE.set(timers.late_seconds)
 
     async def _read(self) -> AssessmentMetrics:
         """Add the counters up.

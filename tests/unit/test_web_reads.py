@@ -18,6 +18,7 @@ from yarl import URL
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.models.positions import Positions
+from assessmentstore.settings import Settings
 from assessmentstore.web import reads
 from assessmentstore.web.auth import Authenticator, Role, mint_token
 from assessmentstore.web.health import Health, Metrics
@@ -71,7 +72,7 @@ def source() -> FakeSource:
 @pytest.fixture
 async def client(source: FakeSource) -> AsyncIterator[Client]:
     app = web.Application()
-    health, metrics = Health({}), Metrics(MagicMock())
+    health, metrics = Health({}), Metrics(Settings(), MagicMock())
     add_worker_routes(app, source=source, authenticator=Authenticator(SECRET), health=health, metrics=metrics)
     async with TestClient(TestServer(app), headers=token("ann")) as client:
         yield client
@@ -206,7 +207,8 @@ async def test_the_trace_context_comes_back(client: Client) -> None:
 
 async def test_a_worker_without_a_secret_serves_no_states(source: FakeSource) -> None:
     app = web.Application()
-    add_worker_routes(app, source=source, authenticator=None, health=Health({}), metrics=Metrics(MagicMock()))
+    health, metrics = Health({}), Metrics(Settings(), MagicMock())
+    add_worker_routes(app, source=source, authenticator=None, health=health, metrics=metrics)
 
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/assessments/a-1")).status == 404

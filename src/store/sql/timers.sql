@@ -1,0 +1,50 @@
+-- due_leases --
+-- Processing assessments whose lease has ended, longest ago first, after one of them.
+SELECT
+    assessment_id, version, created_at, lease_seconds(request_data) AS seconds,
+    lease_end(updated_at, request_data) AS due
+FROM assessment_states
+WHERE state = 'processing' AND (lease_end(updated_at, request_data), assessment_id) > ($1, $2)
+    AND lease_end(updated_at, request_data) < extract(epoch FROM NOW())::double precision
+ORDER BY lease_end(updated_at, request_data), assessment_id
+LIMIT $3
+
+-- due_retries --
+-- Failed assessments whose retry is due, longest ago first, after one of them.
+SELECT assessment_id, version, created_at, NULL::double precision AS seconds, next_retry_at AS due
+FROM assessment_states
+WHERE state = 'failed' AND (next_retry_at, assessment_id) > ($1, $2) AND next_retry_at <= NOW()
+ORDER BY next_retry_at, assessment_id
+LIMIT $3
+
+-- pending_too_long --
+-- Some assessments that nobody took up for so many seconds, the oldest first.
+SELECT assessment_id, updated_at FROM assessment_states
+WHERE state = 'pending' AND created_at < NOW() - make_interval(secs => $1)
+    AND updated_at < NOW() - make_interval(secs => $1)
+ORDER BY created_at
+LIMIT $2
+
+-- timer_figures --
+-- How many those are, counted to a bound, and how many seconds late the timer is that is due longest.
+SELECT
+    (
+        SELECT count(*) FROM (
+            SELECT FROM assessment_states
+            WHERE state = 'pending' AND created_at < NOW() - make_interval(secs => $1)
+                AND updated_at < NOW() - make_interval(secs => $1)
+            LIMIT $2
+        ) AS found
+    ) AS pending_too_long,
+    GREATEST(
+        0,
+        extract(epoch FROM NOW())::double precision - (
+            SELECT lease_end(updated_at, request_data) FROM assessment_states WHERE state = 'processing'
+            ORDER BY lease_end(updated_at, request_data) LIMIT 1
+        ),
+        extract(epoch FROM NOW() - (
+            SELECT next_retry_at FROM assessment_states
+            WHERE state = 'failed' AND next_retry_at IS NOT NULL
+            ORDER BY next_retry_at LIMIT 1
+        ))::double precision
+    ) AS late_seconds

@@ -22,6 +22,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -102,6 +103,20 @@ class Settings(BaseSettings):
 
     kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap_servers)] = "localhost:9092"
     """Kafka brokers to start from, `host:port` with commas between."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the brokers are spoken to: SSL is TLS, SASL a user and a password; `kafka.py` makes every client by these."""
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    """How the password is proved; PLAIN sends it as it is."""
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    """The authorities (PEM) that the brokers' certificates are checked with; without, those of the system."""
+    kafka_ssl_certfile: Path | None = None
+    """The certificate (PEM) that we show to the brokers, with those between it and their authority."""
+    kafka_ssl_keyfile: Path | None = None
+    """Its private key (PEM), where it is not in the same file."""
+    kafka_ssl_key_password: SecretStr | None = None
+    """What that key is encrypted with, where it is."""
     database_url: Annotated[str, _url(PostgresDsn), Field(validation_alias=_also_without_prefix("DATABASE_URL"))] = (
         "postgresql://localhost:5432/assessmentstore"
     )
@@ -164,6 +179,27 @@ class Settings(BaseSettings):
         if not _TOPIC_PREFIX.fullmatch(value):
             raise ValueError("expected at most 100 of the characters A-Z a-z 0-9 . _ -")
         return value
+
+    @model_validator(mode="after")
+    def _kafka_access_fits_together(self) -> Self:
+        """Refuse credentials that are half there, or that the protocol would silently leave unused."""
+        protocol = f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+        for prefix, used in (("KAFKA_SASL_", "SASL"), ("KAFKA_SSL_", "SSL")):
+            given = [name for name in self.model_fields_set if name.startswith(prefix.lower()) and getattr(self, name)]
+            if given and used not in self.kafka_security_protocol:
+                raise ValueError(f"{ENV_PREFIX}{min(given).upper()}: {protocol} has no use for it")
+        if "SASL" in self.kafka_security_protocol:
+            for name in ("kafka_sasl_username", "kafka_sasl_password"):
+                if not getattr(self, name):
+                    raise ValueError(f"{ENV_PREFIX}{name.upper()}: {protocol} needs it")
+        if (self.kafka_ssl_keyfile or self.kafka_ssl_key_password) and not self.kafka_ssl_certfile:
+            raise ValueError(f"{ENV_PREFIX}KAFKA_SSL_CERTFILE: a key without its certificate is of no use")
+        return self
+
+    @field_validator("kafka_security_protocol", "kafka_sasl_mechanism", mode="before")
+    @classmethod
+    def _upper_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
@@ -233,8 +269,10 @@ def without_password(url: str) -> str:
 
 def _explain(item: Any) -> str:
     """One validation error as `NAME=value: what is wrong`, without the value where it is secret."""
-    field = str(item["loc"][0]) if item["loc"] else "settings"
-    name = field if field.isupper() else ENV_PREFIX + field.upper()
     message = str(item["msg"]).removeprefix("Value error, ")
-    secret = any(word in name for word in ("SECRET", "KEY", "URL"))
+    if not item["loc"]:
+        return message  # about several settings: it names them
+    field = str(item["loc"][0])
+    name = field if field.isupper() else ENV_PREFIX + field.upper()
+    secret = any(word in name for word in ("SECRET", "KEY", "URL", "PASSWORD"))
     return f"{name}: {message}" if secret else f"{name}={item['input']}: {message}"

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from ..kafka import kafka_connection
 from ..models.checkpoints import Checkpoint
 from ..models.envelope import MAX_RECORD_BYTES, event_headers, rejection_headers
 from ..models.errors import RejectedCommand, UnavailableError
@@ -74,7 +75,7 @@ class Publisher:
         self._checkpoints = TopicPartition(settings.checkpoints_topic, partition)
         self._crash_points = crash_points
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka_bootstrap,
+            **kafka_connection(settings),
             client_id=f"{settings.app_id}-{partition}",
             transactional_id=f"{settings.app_id}-{partition}",
             acks="all",
@@ -99,7 +100,7 @@ class Publisher:
         Raises:
             UnavailableError: Kafka is away.
         """
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_bootstrap)
+        admin = AIOKafkaAdminClient(**kafka_connection(self._settings))
         wanted = [self._commands, self._checkpoints]
         with kafka_errors():
             async with asyncio.timeout(_TIMEOUT_SECONDS):

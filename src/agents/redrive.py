@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+from ..kafka import kafka_connection
 from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import RejectedError
 from ..models.redrive import Letter, command_id, redriven
@@ -97,7 +98,7 @@ async def open_redriver(settings: Settings, letters: DeadLetters, by: str) -> As
         UnavailableError: Kafka is away.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         acks="all",
         enable_idempotence=True,
         linger_ms=0,

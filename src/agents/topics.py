@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from ..kafka import kafka_connection
 from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..settings import Settings, SettingsError
@@ -54,7 +55,7 @@ async def create_topics(settings: Settings) -> list[str]:
         UnavailableError: Kafka is away.
     """
     wanted = specifications(settings)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    admin = AIOKafkaAdminClient(**kafka_connection(settings))
     with kafka_errors():
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             try:
@@ -108,7 +109,7 @@ async def topics_exist(settings: Settings) -> bool:
         UnavailableError: Kafka is away.
     """
     names = [topic.name for topic in specifications(settings)]
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    admin = AIOKafkaAdminClient(**kafka_connection(settings))
     with kafka_errors():
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             try:

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from ..agents.crash_points import CrashPoints
 from ..agents.publisher import Publisher, kafka_errors
+from ..kafka import kafka_connection
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
 from ..models.envelope import MAX_RECORD_BYTES
@@ -40,7 +41,7 @@ async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         UnavailableError: Kafka is away.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -62,7 +63,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     Raises:
         UnavailableError: Kafka is away.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    admin = AIOKafkaAdminClient(**kafka_connection(settings))
     with kafka_errors():
         try:
             await admin.start()

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition
 
+from ..kafka import kafka_connection
 from ..models.errors import UnavailableError
 from ..settings import Settings
 
@@ -35,7 +36,7 @@ class KafkaProbe:
     """Ask Kafka for its brokers, its topics, and the end of one."""
 
     def __init__(self, settings: Settings) -> None:
-        self._bootstrap = settings.kafka_bootstrap
+        self._connection = kafka_connection(settings)
         self._topic = settings.commands_topic
         self._client: AIOKafkaClient | None = None
 
@@ -95,7 +96,7 @@ class KafkaProbe:
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:
-            self._client = AIOKafkaClient(bootstrap_servers=self._bootstrap, request_timeout_ms=_REQUEST_MILLISECONDS)
+            self._client = AIOKafkaClient(**self._connection, request_timeout_ms=_REQUEST_MILLISECONDS)
             await self._client.bootstrap()
         return self._client
 

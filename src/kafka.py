@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from .settings import Settings, SettingsError
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from .refused import unavailable, why_refused
+from .settings import ENV_PREFIX, Settings, SettingsError
+from .tls import tls_context
+
+_FILES = tuple(f"{ENV_PREFIX}KAFKA_SSL_{name}" for name in ("CAFILE", "CERTFILE", "KEYFILE"))
+
+_LOOK_MILLISECONDS = 2000
 
 
 def kafka_connection(settings: Settings) -> dict[str, Any]:
@@ -31,31 +43,48 @@ def kafka_connection(settings: Settings) -> dict[str, Any]:
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """What a TLS connection trusts and shows; the name of the broker is always checked."""
     if not settings.kafka_security_protocol.endswith("SSL"):
         return None
-    ca, certificate, key = settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:  # also what ssl raises
-        raise SettingsError(f"ASSESSMENTSTORE_KAFKA_SSL_CAFILE={ca}: {_why(error)}") from error
-    if certificate is None:
-        return context
     secret = settings.kafka_ssl_key_password
-    # Without a password OpenSSL would ask the terminal for one.
-    password = secret.get_secret_value() if secret else ""
     try:
-        context.load_cert_chain(certificate, key, password=lambda: password)
-    except OSError as error:
-        named = f"ASSESSMENTSTORE_KAFKA_SSL_CERTFILE={certificate} with ASSESSMENTSTORE_KAFKA_SSL_KEYFILE={key or ''}"
-        raise SettingsError(
-            f"{named}: {_why(error)}; the password is ASSESSMENTSTORE_KAFKA_SSL_KEY_PASSWORD"
-        ) from error
-    return context
+        return tls_context(
+            settings.kafka_ssl_cafile,
+            settings.kafka_ssl_certfile,
+            settings.kafka_ssl_keyfile,
+            secret.get_secret_value() if secret else "",
+            names=_FILES,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
-def _why(error: OSError) -> str:
-    """What is wrong with a file, in one line."""
-    if isinstance(error, ssl.SSLError):
-        return f"not the PEM that is wanted ({(error.reason or str(error)).replace('_', ' ').lower()})"
-    return error.strerror or str(error)
+@asynccontextmanager
+async def kafka_refusals(connection: Mapping[str, Any]) -> AsyncIterator[None]:
+    """Say why Kafka lets no client of ours in, where that is why one does not start: aiokafka tells its log alone.
+
+    Raises:
+        UnavailableError: a broker refuses us, or we trust none of them.
+    """
+    try:
+        yield
+    except (KafkaError, OSError, TimeoutError) as error:
+        refusal = await _refusal(connection)
+        if refusal is not None:
+            raise unavailable("Kafka", refusal) from refusal
+        raise
+
+
+async def _refusal(connection: Mapping[str, Any]) -> Exception | None:
+    """Why the first broker that says so lets us not in."""
+    arguments = {name: value for name, value in connection.items() if name != "bootstrap_servers"}
+    for host, port, _ in collect_hosts(connection["bootstrap_servers"], randomize=False):
+        try:
+            connected = await create_conn(host, port, request_timeout_ms=_LOOK_MILLISECONDS, **arguments)
+            try:
+                await connected.send(MetadataRequest([]))
+            finally:
+                connected.close()
+        except (KafkaError, OSError, TimeoutError) as error:
+            if why_refused(error):
+                return error
+    return None

@@ -6,7 +6,7 @@ Every variable has the prefix `ASSESSMENTSTORE_`; `DATABASE_URL`, `REDIS_URL` an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,6 +25,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .tls import POSTGRES, REDIS, check_url
 
 ENV_PREFIX = "ASSESSMENTSTORE_"
 
@@ -59,13 +61,15 @@ def _networks(value: str) -> str:
     return value
 
 
-def _url(kind: type[Any]) -> AfterValidator:
-    """Check that a text is a URL of `kind`, and keep it a text."""
+def _url(kind: type[Any], tls: Sequence[str] = ()) -> AfterValidator:
+    """Check that a text is a URL of `kind`, with usable files where it names some for TLS, and keep it a text."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def check(value: str | None) -> str | None:
         if value is not None:
             adapter.validate_python(value)
+            if tls:
+                check_url(value, tls)
         return value
 
     return AfterValidator(check)
@@ -75,6 +79,7 @@ def _replica_urls(value: str) -> str:
     adapter: TypeAdapter[Any] = TypeAdapter(PostgresDsn)
     for url in _split_urls(value):
         adapter.validate_python(url)
+        check_url(url, POSTGRES)
     return value
 
 
@@ -117,13 +122,13 @@ class Settings(BaseSettings):
     """Its private key (PEM), where it is not in the same file."""
     kafka_ssl_key_password: SecretStr | None = None
     """What that key is encrypted with, where it is."""
-    database_url: Annotated[str, _url(PostgresDsn), Field(validation_alias=_also_without_prefix("DATABASE_URL"))] = (
-        "postgresql://localhost:5432/assessmentstore"
-    )
+    database_url: Annotated[
+        str, _url(PostgresDsn, POSTGRES), Field(validation_alias=_also_without_prefix("DATABASE_URL"))
+    ] = "postgresql://localhost:5432/assessmentstore"
     """The Postgres database that holds the truth; TLS settings of the URL are passed through."""
     database_replica_urls: Annotated[str, AfterValidator(_replica_urls)] = ""
     """Streaming replicas of that database, with commas between: where the HTTP API may read."""
-    redis_url: Annotated[str, _url(RedisDsn), Field(validation_alias=_also_without_prefix("REDIS_URL"))] = (
+    redis_url: Annotated[str, _url(RedisDsn, REDIS), Field(validation_alias=_also_without_prefix("REDIS_URL"))] = (
         "redis://localhost:6379/0"
     )
     """Redis, the shared cache and the wake-ups."""
@@ -264,7 +269,7 @@ class Settings(BaseSettings):
 
 def without_password(url: str) -> str:
     """A URL that is fit to be shown."""
-    return re.sub(r"(//[^/@]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"([?&](?:ssl_?)?password=)[^&]*", r"\1***", re.sub(r"(//[^/@]*):[^/@]*@", r"\1:***@", url))
 
 
 def _explain(item: Any) -> str:

@@ -16,6 +16,7 @@ from ..kafka import kafka_connection
 from ..models.checkpoints import Checkpoint
 from ..models.envelope import MAX_RECORD_BYTES, event_headers, rejection_headers
 from ..models.errors import RejectedCommand, UnavailableError
+from ..refused import unavailable
 from ..settings import Settings
 from ..store.batch import FencedError
 from ..store.changes import DeadLetter, Outbox, Refused
@@ -53,7 +54,7 @@ def kafka_errors() -> Iterator[None]:
         # finds out whether another worker is behind it.
         raise UnavailableError("Kafka has ended the transaction") from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise UnavailableError(f"Kafka does not answer: {error!r}") from error
+        raise unavailable("Kafka", error) from error
 
 
 class Watermarks(NamedTuple):

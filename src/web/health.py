@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from ..models.errors import UnavailableError
 from ..models.metrics import AssessmentMetrics
 from ..models.positions import Positions
+from ..refused import why_refused
 from ..store.cache import SharedCache
 from ..store.metrics import read_metrics
 from ..store.patience import within
@@ -89,7 +90,8 @@ class Health:
             answer, reason = {"status": "unhealthy", "error": str(error)}, str(error)
         except Exception as error:
             # Whatever a check dies of, it is not well. The reason may name hosts: it is for the log, not for everybody.
-            answer, reason = {"status": "unhealthy", "error": "does not answer"}, repr(error)
+            answer = {"status": "unhealthy", "error": why_refused(error) or "does not answer"}
+            reason = repr(error)
         self._log(name, answer["status"], reason)
         return answer
 

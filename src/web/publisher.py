@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
-from ..kafka import kafka_connection
+from ..kafka import kafka_connection, kafka_refusals
 from ..models.envelope import MAX_COMMAND_BYTES, STRUCTURED
 from ..models.errors import UnavailableError
 from ..models.positions import Positions
@@ -132,10 +132,13 @@ class Publisher:
                 request_timeout_ms=_REQUEST_SECONDS * 1000,
             )
             try:
-                await producer.start()
+                async with kafka_refusals(self._connection):
+                    await producer.start()
                 if self._topic in (await producer.client.fetch_all_metadata()).topics():
                     return producer
                 reason = f"the topic {self._topic} is missing: run assessmentstore migrate"
+            except UnavailableError as error:
+                reason = str(error)
             except (KafkaError, OSError, TimeoutError) as error:
                 reason = repr(error)
             except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_a_key_that_does_not_open_or_belong_to_the_certificate_is_named(tmp_path
     mine, other = authority.issue("client", password="hunter2"), authority.issue("other")
     key = {"missing": tmp_path / "none.pem", "of another": other.key, "locked": mine.key}[wrong]
 
-    with pytest.raises(SettingsError, match=r"ASSESSMENTSTORE_KAFKA_SSL_KEYFILE=.*KAFKA_SSL_KEY_PASSWORD") as refused:
+    with pytest.raises(SettingsError, match=rf"ASSESSMENTSTORE_KAFKA_SSL_KEYFILE={key}: ") as refused:
         kafka_connection(
             load(
                 kafka_security_protocol="SSL",
@@ -130,4 +131,8 @@ def _clients(file: Path) -> Iterator[ast.Call]:
 
 
 def _is_connection(keyword: ast.keyword) -> bool:
-    return keyword.arg is None and ast.unparse(keyword.value).replace("self._", "kafka_").startswith("kafka_connection")
+    """`**kafka_connection(settings)`, or what was kept of it under the name `connection`."""
+    return (
+        keyword.arg is None
+        and re.fullmatch(r"kafka_connection\(.+\)|(self\._)?connection", ast.unparse(keyword.value)) is not None
+    )

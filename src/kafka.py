@@ -67,7 +67,7 @@ async def kafka_refusals(connection: Mapping[str, Any]) -> AsyncIterator[None]:
     """
     try:
         yield
-    except (KafkaError, OSError, TimeoutError) as error:
+    except (KafkaError, OSError, TimeoutError):
         refusal = await _refusal(connection)
         if refusal is not None:
             raise unavailable("Kafka", refusal) from refusal

@@ -150,6 +150,8 @@ class Settings(BaseSettings):
     """The address that web and worker listen on."""
     http_port: Port = 3000
     """The port of the HTTP API."""
+    drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """Seconds that a web serves on when told to stop, while `/ready` says no: until no balancer sends it more."""
     worker_port: Port = 6066
     """The port of the worker's own web; it also names the worker's tables below `data_dir`."""
     data_dir: Path = Path(".assessmentstore")

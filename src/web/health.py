@@ -56,6 +56,8 @@ class Health:
         self._asked = -_SHARED_SECONDS
         self._services: dict[str, dict[str, Any]] = {}
         self._told: dict[str, str] = {}
+        self.leaving = False
+        """Whether the process is about to stop, so that requests are to go elsewhere."""
 
     async def services(self) -> dict[str, dict[str, Any]]:
         """Each service, with its `status` (healthy, degraded, unhealthy)."""
@@ -75,7 +77,9 @@ class Health:
     async def ready(self, _request: web.Request) -> web.Response:
         """`GET /ready`: 200 or 503, whether requests can be served."""
         services = await self.services()
-        ready = all(_serves(service) for name, service in services.items() if name not in _DISPENSABLE)
+        ready = not self.leaving and all(
+            _serves(service) for name, service in services.items() if name not in _DISPENSABLE
+        )
         checks = {name: service["status"] for name, service in services.items()}
         return json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
 

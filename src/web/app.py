@@ -80,7 +80,6 @@ def build_app(settings: Settings) -> web.Application:
     app[KEYS] = KeyRing.of(settings)
     app[PROXIES] = Proxies(settings.trusted_proxies)
     app.on_response_prepare.append(secure)
-    app.on_response_prepare.append(_close_connections)
     app.cleanup_ctx.append(partial(_parts, settings))
     app.on_shutdown.append(_end_waits)
     version = metadata.version("assessmentstore")
@@ -100,6 +99,7 @@ async def serve(settings: Settings) -> None:
         SettingsError: a setting is missing, or the port is taken.
     """
     app = build_app(settings)
+    app.on_response_prepare.append(_close_connections)
     # Every command in flight has its outcome by then, or its deadline.
     runner = Runner(app, shutdown_timeout=settings.command_timeout + _ANSWER_SECONDS)
     _allow_connections()

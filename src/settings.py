@@ -6,7 +6,7 @@ Every variable has the prefix `ASSESSMENTSTORE_`; `DATABASE_URL`, `REDIS_URL` an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,10 +22,12 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .models.retries import RetryPolicy
+from .tls import POSTGRES, REDIS, check_url
 
 ENV_PREFIX = "ASSESSMENTSTORE_"
 
@@ -60,13 +62,15 @@ def _networks(value: str) -> str:
     return value
 
 
-def _url(kind: type[Any]) -> AfterValidator:
-    """Check that a text is a URL of `kind`, and keep it a text."""
+def _url(kind: type[Any], tls: Sequence[str] = ()) -> AfterValidator:
+    """Check that a text is a URL of `kind`, with usable files where it names some for TLS, and keep it a text."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def check(value: str | None) -> str | None:
         if value is not None:
             adapter.validate_python(value)
+            if tls:
+                check_url(value, tls)
         return value
 
     return AfterValidator(check)
@@ -76,6 +80,7 @@ def _replica_urls(value: str) -> str:
     adapter: TypeAdapter[Any] = TypeAdapter(PostgresDsn)
     for url in _split_urls(value):
         adapter.validate_python(url)
+        check_url(url, POSTGRES)
     return value
 
 
@@ -104,13 +109,27 @@ class Settings(BaseSettings):
 
     kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap_servers)] = "localhost:9092"
     """Kafka brokers to start from, `host:port` with commas between."""
-    database_url: Annotated[str, _url(PostgresDsn), Field(validation_alias=_also_without_prefix("DATABASE_URL"))] = (
-        "postgresql://localhost:5432/assessmentstore"
-    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the brokers are spoken to: SSL is TLS, SASL a user and a password; `kafka.py` makes every client by these."""
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    """How the password is proved; PLAIN sends it as it is."""
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    """The authorities (PEM) that the brokers' certificates are checked with; without, those of the system."""
+    kafka_ssl_certfile: Path | None = None
+    """The certificate (PEM) that we show to the brokers, with those between it and their authority."""
+    kafka_ssl_keyfile: Path | None = None
+    """Its private key (PEM), where it is not in the same file."""
+    kafka_ssl_key_password: SecretStr | None = None
+    """What that key is encrypted with, where it is."""
+    database_url: Annotated[
+        str, _url(PostgresDsn, POSTGRES), Field(validation_alias=_also_without_prefix("DATABASE_URL"))
+    ] = "postgresql://localhost:5432/assessmentstore"
     """The Postgres database that holds the truth; TLS settings of the URL are passed through."""
     database_replica_urls: Annotated[str, AfterValidator(_replica_urls)] = ""
     """Streaming replicas of that database, with commas between: where the HTTP API may read."""
-    redis_url: Annotated[str, _url(RedisDsn), Field(validation_alias=_also_without_prefix("REDIS_URL"))] = (
+    redis_url: Annotated[str, _url(RedisDsn, REDIS), Field(validation_alias=_also_without_prefix("REDIS_URL"))] = (
         "redis://localhost:6379/0"
     )
     """Redis, the shared cache and the wake-ups."""
@@ -132,6 +151,8 @@ class Settings(BaseSettings):
     """The address that web and worker listen on."""
     http_port: Port = 3000
     """The port of the HTTP API."""
+    drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """Seconds that a web serves on when told to stop, while `/ready` says no: until no balancer sends it more."""
     worker_port: Port = 6066
     """The port of the worker's own web; it also names the worker's tables below `data_dir`."""
     data_dir: Path = Path(".assessmentstore")
@@ -176,6 +197,27 @@ class Settings(BaseSettings):
         if not _TOPIC_PREFIX.fullmatch(value):
             raise ValueError("expected at most 100 of the characters A-Z a-z 0-9 . _ -")
         return value
+
+    @model_validator(mode="after")
+    def _kafka_access_fits_together(self) -> Self:
+        """Refuse credentials that are half there, or that the protocol would silently leave unused."""
+        protocol = f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+        for prefix, used in (("KAFKA_SASL_", "SASL"), ("KAFKA_SSL_", "SSL")):
+            given = [name for name in self.model_fields_set if name.startswith(prefix.lower()) and getattr(self, name)]
+            if given and used not in self.kafka_security_protocol:
+                raise ValueError(f"{ENV_PREFIX}{min(given).upper()}: {protocol} has no use for it")
+        if "SASL" in self.kafka_security_protocol:
+            for name in ("kafka_sasl_username", "kafka_sasl_password"):
+                if not getattr(self, name):
+                    raise ValueError(f"{ENV_PREFIX}{name.upper()}: {protocol} needs it")
+        if (self.kafka_ssl_keyfile or self.kafka_ssl_key_password) and not self.kafka_ssl_certfile:
+            raise ValueError(f"{ENV_PREFIX}KAFKA_SSL_CERTFILE: a key without its certificate is of no use")
+        return self
+
+    @field_validator("kafka_security_protocol", "kafka_sasl_mechanism", mode="before")
+    @classmethod
+    def _upper_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
@@ -250,13 +292,15 @@ class Settings(BaseSettings):
 
 def without_password(url: str) -> str:
     """A URL that is fit to be shown."""
-    return re.sub(r"(//[^/@]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"([?&](?:ssl_?)?password=)[^&]*", r"\1***", re.sub(r"(//[^/@]*):[^/@]*@", r"\1:***@", url))
 
 
 def _explain(item: Any) -> str:
     """One validation error as `NAME=value: what is wrong`, without the value where it is secret."""
-    field = str(item["loc"][0]) if item["loc"] else "settings"
-    name = field if field.isupper() else ENV_PREFIX + field.upper()
     message = str(item["msg"]).removeprefix("Value error, ")
-    secret = any(word in name for word in ("SECRET", "KEY", "URL"))
+    if not item["loc"]:
+        return message  # about several settings: it names them
+    field = str(item["loc"][0])
+    name = field if field.isupper() else ENV_PREFIX + field.upper()
+    secret = any(word in name for word in ("SECRET", "KEY", "URL", "PASSWORD"))
     return f"{name}: {message}" if secret else f"{name}={item['input']}: {message}"

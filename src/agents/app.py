@@ -16,6 +16,7 @@ from aiohttp import web
 from faust.types import TP
 from redis.asyncio import Redis
 
+from ..kafka import kafka_connection
 from ..models.assessment import AssessmentRecord
 from ..models.positions import Positions
 from ..settings import Settings
@@ -237,6 +238,19 @@ class _AsTheyCome(faust.Schema[Any, Any]):
         return decode
 
 
+def _credentials(settings: Settings) -> Any:
+    """How Faust reaches the brokers, as every other client does; nothing where it needs nothing."""
+    connection = kafka_connection(settings)
+    if "sasl_mechanism" not in connection:
+        return connection["ssl_context"]
+    return faust.SASLCredentials(
+        username=connection["sasl_plain_username"],
+        password=connection["sasl_plain_password"],
+        mechanism=connection["sasl_mechanism"],
+        ssl_context=connection["ssl_context"],
+    )
+
+
 def build_app(
     settings: Settings,
     *,
@@ -254,6 +268,7 @@ def build_app(
         settings.app_id,
         version=1,
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
         datadir=settings.data_dir / f"worker-{settings.worker_port}" / "faust",
         broker_session_timeout=settings.session_timeout,
         broker_heartbeat_interval=settings.session_timeout / _HEARTBEATS_IN_SESSION,

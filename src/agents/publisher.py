@@ -12,9 +12,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from ..kafka import kafka_connection
 from ..models.checkpoints import Checkpoint
 from ..models.envelope import MAX_RECORD_BYTES, event_headers, rejection_headers
 from ..models.errors import RejectedCommand, UnavailableError
+from ..refused import unavailable
 from ..settings import Settings
 from ..store.batch import FencedError
 from ..store.changes import DeadLetter, Outbox, Refused
@@ -54,7 +56,7 @@ def kafka_errors() -> Iterator[None]:
         # finds out whether another worker is behind it.
         raise UnavailableError("Kafka has ended the transaction") from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise UnavailableError(f"Kafka does not answer: {error!r}") from error
+        raise unavailable("Kafka", error) from error
 
 
 @asynccontextmanager
@@ -65,7 +67,7 @@ async def commands_producer(settings: Settings) -> AsyncIterator[AIOKafkaProduce
         UnavailableError: Kafka is away.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         acks="all",
         enable_idempotence=True,
         linger_ms=0,
@@ -99,7 +101,7 @@ class Publisher:
         self._checkpoints = TopicPartition(settings.checkpoints_topic, partition)
         self._crash_points = crash_points
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka_bootstrap,
+            **kafka_connection(settings),
             client_id=f"{settings.app_id}-{partition}",
             transactional_id=f"{settings.app_id}-{partition}",
             acks="all",
@@ -124,7 +126,7 @@ class Publisher:
         Raises:
             UnavailableError: Kafka is away.
         """
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_bootstrap)
+        admin = AIOKafkaAdminClient(**kafka_connection(self._settings))
         wanted = [self._commands, self._checkpoints]
         with kafka_errors():
             async with asyncio.timeout(_TIMEOUT_SECONDS):

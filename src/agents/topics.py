@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from ..kafka import kafka_connection, kafka_refusals
 from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..settings import Settings, SettingsError
@@ -54,9 +55,10 @@ async def create_topics(settings: Settings) -> list[str]:
         UnavailableError: Kafka is away.
     """
     wanted = specifications(settings)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    connection = kafka_connection(settings)
+    admin = AIOKafkaAdminClient(**connection)
     with kafka_errors():
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS), kafka_refusals(connection):
             try:
                 await admin.start()
                 created = await _create(admin, wanted)
@@ -108,9 +110,10 @@ async def topics_exist(settings: Settings) -> bool:
         UnavailableError: Kafka is away.
     """
     names = [topic.name for topic in specifications(settings)]
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    connection = kafka_connection(settings)
+    admin = AIOKafkaAdminClient(**connection)
     with kafka_errors():
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS), kafka_refusals(connection):
             try:
                 await admin.start()
                 found = await admin.describe_topics(names)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from ..kafka import kafka_connection
 from ..settings import Settings
 from .messages import Message
 from .topics import Place
@@ -74,7 +75,7 @@ class KafkaClient:
         async with self._lock:
             while self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._settings.kafka_bootstrap,
+                    **kafka_connection(self._settings),
                     acks="all",
                     enable_idempotence=self._idempotent,
                     compression_type=self._compression,

@@ -18,6 +18,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from ..agents import commands, crash_points, fold, publisher
+from ..kafka import kafka_connection
 from ..models.machine import decide
 from ..models.retries import NO_RETRIES
 from ..settings import Settings
@@ -124,7 +125,7 @@ def emit_outside_transaction() -> None:
     async def send(self: Any, topic: str, partition: int, records: Any) -> list[Any]:
         servers = self._settings.kafka_bootstrap
         if servers not in plain:
-            plain[servers] = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
+            plain[servers] = AIOKafkaProducer(**kafka_connection(self._settings), acks="all")
             await plain[servers].start()
         return [
             await plain[servers].send(topic, value, key, partition=partition, headers=list(headers))

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from ..client.sse import Message, SseParser
+from ..kafka import kafka_connection
 from ..settings import Settings
 from .history import Call, History, Kind, Told
 from .http_client import HttpClient
@@ -108,7 +109,7 @@ async def observe(settings: Settings, seen: Seen) -> None:
     positions = dict.fromkeys(tps, 0)
     while True:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap, isolation_level="read_committed", enable_auto_commit=False
+            **kafka_connection(settings), isolation_level="read_committed", enable_auto_commit=False
         )
         try:
             await consumer.start()

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from ..kafka import kafka_connection
 from ..settings import Settings
 
 Place = tuple[int, int]
@@ -70,7 +71,7 @@ async def read_topic(settings: Settings, topic: str, partitions: int) -> dict[in
 
 async def emitted_watermarks(settings: Settings) -> dict[int, int]:
     """The emitted watermark of each partition that has one; none while the coordinator is not there yet."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    admin = AIOKafkaAdminClient(**kafka_connection(settings))
     try:
         await admin.start()
         found = await admin.list_consumer_group_offsets(settings.emitted_group)
@@ -83,7 +84,7 @@ async def emitted_watermarks(settings: Settings) -> dict[int, int]:
 
 def _consumer(settings: Settings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,

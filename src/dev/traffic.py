@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from ..kafka import kafka_connection
 from ..models.base import JsonObject
 from ..models.commands import CommandType
 from ..models.envelope import STRUCTURED, encode_command
@@ -65,7 +66,7 @@ async def _troublesome_servers() -> AsyncIterator[list[Target]]:
 @asynccontextmanager
 async def _kafka_sender(settings: Settings, user: str) -> AsyncIterator[Send]:
     """Send commands to the store as `user`; each call returns when Kafka has the command for certain."""
-    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, enable_idempotence=True) as producer:
+    async with AIOKafkaProducer(**kafka_connection(settings), enable_idempotence=True) as producer:
 
         async def send(command_type: CommandType, assessment_id: str, data: JsonObject) -> None:
             command = encode_command(
@@ -86,9 +87,7 @@ async def _kafka_sender(settings: Settings, user: str) -> AsyncIterator[Send]:
 @asynccontextmanager
 async def _events_from_now(settings: Settings) -> AsyncIterator[AsyncIterator[AssessmentEvent]]:
     """Open the events topic at its end; what is published from then on is seen, and nothing uncommitted."""
-    consumer = AIOKafkaConsumer(
-        settings.events_topic, bootstrap_servers=settings.kafka_bootstrap, isolation_level="read_committed"
-    )
+    consumer = AIOKafkaConsumer(settings.events_topic, **kafka_connection(settings), isolation_level="read_committed")
     await consumer.start()
     try:
         await consumer.seek_to_end()

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from ..agents.crash_points import CrashPoints
 from ..agents.publisher import Publisher, kafka_errors
+from ..kafka import kafka_connection, kafka_refusals
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
 from ..models.envelope import MAX_RECORD_BYTES
@@ -39,8 +40,9 @@ async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     Raises:
         UnavailableError: Kafka is away.
     """
+    connection = kafka_connection(settings)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **connection,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -49,7 +51,8 @@ async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     )
     with kafka_errors():
         try:
-            await consumer.start()
+            async with kafka_refusals(connection):
+                await consumer.start()
             yield consumer
         finally:
             await consumer.stop()
@@ -62,10 +65,12 @@ async def open_admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     Raises:
         UnavailableError: Kafka is away.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    connection = kafka_connection(settings)
+    admin = AIOKafkaAdminClient(**connection)
     with kafka_errors():
         try:
-            await admin.start()
+            async with kafka_refusals(connection):
+                await admin.start()
             yield admin
         finally:
             await admin.close()

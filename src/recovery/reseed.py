@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from ..agents.publisher import kafka_errors
+from ..kafka import kafka_connection
 from ..settings import Settings
 from ..store.batch import BatchStore, FencedError
 from ..store.changes import Outbox
@@ -166,7 +167,7 @@ async def _fill(settings: Settings, place: TopicPartition, end: int, position: i
         RecoveryError: somebody else sends meanwhile.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         acks="all",
         enable_idempotence=True,
         compression_type="lz4",

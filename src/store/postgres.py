@@ -11,7 +11,8 @@ import asyncpg
 import orjson
 
 from ..models.assessment import AssessmentRecord
-from ..models.errors import AssessmentStoreError, UnavailableError
+from ..models.errors import AssessmentStoreError
+from ..refused import unavailable
 from ..settings import Settings, SettingsError
 
 # A frozen worker must not hold the fence longer than Kafka lets it keep the partition (10 s): whoever takes over waits
@@ -80,7 +81,7 @@ def postgres_errors() -> Iterator[None]:
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.IntegrityConstraintViolationError) as error:
         raise UnstorableError(str(error)) from error
     except _PASSING as error:
-        raise UnavailableError(f"Postgres does not answer: {error!r}") from error
+        raise unavailable("Postgres", error) from error
 
 
 class Pools(NamedTuple):

@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ..models.errors import UnavailableError
+from ..refused import unavailable
 from ..settings import Settings
 
 # How long Redis is left alone after it failed to answer: an outage costs one time-out, not one for each read.
@@ -53,7 +54,7 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise UnavailableError(f"Redis does not answer: {error!r}") from error
+        raise unavailable("Redis", error) from error
 
 
 class RedisBreaker:

@@ -59,6 +59,9 @@ from .waiters import WAITING, Waiters
 
 logger = logging.getLogger(__name__)
 
+# After its outcome is known, a command is answered within this time.
+_ANSWER_SECONDS = 2.0
+
 _OTHER_FILES = 2_000
 """Requests, pools and logs, beside the streams."""
 
@@ -86,12 +89,19 @@ def build_app(settings: Settings) -> web.Application:
 
 
 async def serve(settings: Settings) -> None:
-    """Run the HTTP API until SIGTERM or SIGINT.
+    """Run the HTTP API until SIGTERM or SIGINT, and stop so that nobody's request fails.
+
+    1. `/ready` says no, and every answer closes its connection; all is served for `drain_seconds` more.
+    2. No connection is taken any more; waits and streams end, and their clients come back elsewhere.
+    3. Commands in flight get their outcome.
 
     Raises:
         SettingsError: a setting is missing, or the port is taken.
     """
-    runner = Runner(build_app(settings))
+    app = build_app(settings)
+    app.on_response_prepare.append(_close_connections)
+    # Every command in flight has its outcome by then, or its deadline.
+    runner = Runner(app, shutdown_timeout=settings.command_timeout + _ANSWER_SECONDS)
     _allow_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -103,6 +113,8 @@ async def serve(settings: Settings) -> None:
         logger.info("Listening on %s:%s", settings.http_host, settings.http_port, extra={"action": "web_started"})
         await stop.wait()
         logger.info("Stopping", extra={"action": "web_stopping"})
+        app[HEALTH].leaving = True
+        await asyncio.sleep(settings.drain_seconds)
     finally:
         await runner.cleanup()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,6 +179,13 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
 
 
 async def _end_waits(app: web.Application) -> None:
+    """End what may take for ever; a command in flight ends by itself, with its outcome."""
     app[WAITING].stop()
-    app[COMMANDS].stop()
     app[FEED].stop()
+
+
+async def _close_connections(request: web.Request, response: web.StreamResponse) -> None:
+    """While we are leaving, have every client and proxy come on another connection, which is another process's."""
+    if request.app[HEALTH].leaving:
+        response.force_close()
+        response.headers["Connection"] = "close"  # this late, the headers are made

@@ -132,8 +132,6 @@ class BulkCommands:
             await _woken(replies, _SLOW_PAUSE if self._commands.listening else pause)
             found = await self._look({key: sent[key] for key in sent if key not in settled})
             settled |= found
-            if self._commands.stopping and len(settled) < len(sent):
-                raise UnavailableError("The service is stopping")
             pause = _FIRST_PAUSE if found else min(pause * _PAUSE_GROWTH, _SLOW_PAUSE)
 
     async def _look(self, expected: Mapping[str, bytes]) -> dict[str, Settled]:

@@ -89,7 +89,6 @@ class Commands:
         self._waiting: dict[CommandKey, set[Replies]] = {}
         self.listening = False
         """Whether replies come."""
-        self.stopping = False
 
     async def publish(self, command: Outgoing) -> None:
         """Return as soon as Kafka has a command.
@@ -130,11 +129,6 @@ class Commands:
     def lost(self) -> None:
         """Replies don't come for now."""
         self.listening = False
-        self._look_again()
-
-    def stop(self) -> None:
-        """Let whoever waits look a last time, and give up."""
-        self.stopping = True
         self._look_again()
 
     def _deadline(self) -> float:
@@ -182,8 +176,6 @@ class Commands:
             outcome = await self._look(header)
             if outcome is not None:
                 return Applied(outcome, replayed=reply is _Hint.DUPLICATE)
-            if self.stopping:
-                raise _unknown(header, "The service is stopping")
             pause = min(pause * _PAUSE_GROWTH, _SLOW_PAUSE)
 
     @staticmethod

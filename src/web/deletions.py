@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from ..kafka import kafka_connection
 from ..models.deletions import Deletion
 from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
@@ -44,7 +45,7 @@ class DeletionsTopic:
 async def open_deletions_topic(settings: Settings) -> AsyncIterator[DeletionsTopic]:
     """The topic with a producer of its own."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         acks="all",
         enable_idempotence=True,
         max_request_size=MAX_RECORD_BYTES,

@@ -16,6 +16,7 @@ from ..models.errors import UnavailableError
 from ..models.metrics import AssessmentMetrics
 from ..models.positions import Positions
 from ..settings import Settings
+from ..refused import why_refused
 from ..store.cache import SharedCache
 from ..store.metrics import read_metrics
 from ..store.patience import within
@@ -65,6 +66,8 @@ class Health:
         self._asked = -_SHARED_SECONDS
         self._services: dict[str, dict[str, Any]] = {}
         self._told: dict[str, str] = {}
+        self.leaving = False
+        """Whether the process is about to stop, so that requests are to go elsewhere."""
 
     async def services(self) -> dict[str, dict[str, Any]]:
         """Each service, with its `status` (healthy, degraded, unhealthy)."""
@@ -84,7 +87,9 @@ class Health:
     async def ready(self, _request: web.Request) -> web.Response:
         """`GET /ready`: 200 or 503, whether requests can be served."""
         services = await self.services()
-        ready = all(_serves(service) for name, service in services.items() if name not in _DISPENSABLE)
+        ready = not self.leaving and all(
+            _serves(service) for name, service in services.items() if name not in _DISPENSABLE
+        )
         checks = {name: service["status"] for name, service in services.items()}
         return json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
@@ -99,7 +104,8 @@ class Health:
             answer, reason = {"status": "unhealthy", "error": str(error)}, str(error)
         except Exception as error:
             # Whatever a check dies of, it is not well. The reason may name hosts: it is for the log, not for everybody.
-            answer, reason = {"status": "unhealthy", "error": "does not answer"}, repr(error)
+            answer = {"status": "unhealthy", "error": why_refused(error) or "does not answer"}
+            reason = repr(error)
         self._log(name, answer["status"], reason)
         return answer
 

@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import TopicPartition
 
-from ..models.errors import UnavailableError
+from ..kafka import kafka_connection, kafka_refusals
+from ..refused import unavailable
 from ..settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class KafkaProbe:
     """Ask Kafka for its brokers, its topics, and the end of one."""
 
     def __init__(self, settings: Settings) -> None:
-        self._bootstrap = settings.kafka_bootstrap
+        self._connection = kafka_connection(settings)
         self._topic = settings.commands_topic
         self._client: AIOKafkaClient | None = None
 
@@ -84,7 +85,7 @@ class KafkaProbe:
             # Start with a new connection the next time: this one may be half open.
             await self.close()
             if isinstance(error, KafkaError | OSError | TimeoutError):
-                raise UnavailableError(f"Kafka does not answer: {error!r}") from error
+                raise unavailable("Kafka", error) from error
             raise
 
     async def close(self) -> None:
@@ -95,8 +96,9 @@ class KafkaProbe:
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:
-            self._client = AIOKafkaClient(bootstrap_servers=self._bootstrap, request_timeout_ms=_REQUEST_MILLISECONDS)
-            await self._client.bootstrap()
+            self._client = AIOKafkaClient(**self._connection, request_timeout_ms=_REQUEST_MILLISECONDS)
+            async with kafka_refusals(self._connection):
+                await self._client.bootstrap()
         return self._client
 
 

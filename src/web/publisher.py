@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
+from ..kafka import kafka_connection, kafka_refusals
 from ..models.envelope import MAX_COMMAND_BYTES, STRUCTURED
 from ..models.errors import UnavailableError
 from ..models.positions import Positions
@@ -47,7 +48,7 @@ class Publisher:
     """The commands topic, for writing."""
 
     def __init__(self, settings: Settings) -> None:
-        self._bootstrap = settings.kafka_bootstrap
+        self._connection = kafka_connection(settings)
         self._topic = settings.commands_topic
         self._producer: AIOKafkaProducer | None = None
         self._connected = asyncio.Event()
@@ -115,7 +116,7 @@ class Publisher:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await self._connected.wait()
         if self._producer is None:
-            raise NotSentError(f"Kafka does not answer at {self._bootstrap}")
+            raise NotSentError(f"Kafka does not answer at {self._connection['bootstrap_servers']}")
         return self._producer
 
     async def _connect(self) -> AIOKafkaProducer:
@@ -123,7 +124,7 @@ class Publisher:
         pause, told = _FIRST_PAUSE, ""
         while True:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap,
+                **self._connection,
                 acks="all",
                 enable_idempotence=True,
                 max_batch_size=_BATCH_BYTES,
@@ -131,10 +132,13 @@ class Publisher:
                 request_timeout_ms=_REQUEST_SECONDS * 1000,
             )
             try:
-                await producer.start()
+                async with kafka_refusals(self._connection):
+                    await producer.start()
                 if self._topic in (await producer.client.fetch_all_metadata()).topics():
                     return producer
                 reason = f"the topic {self._topic} is missing: run assessmentstore migrate"
+            except UnavailableError as error:
+                reason = str(error)
             except (KafkaError, OSError, TimeoutError) as error:
                 reason = repr(error)
             except BaseException:

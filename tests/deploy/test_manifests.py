@@ -11,9 +11,10 @@ import pytest
 import yaml
 from tests.harness.tools import DEPLOY, run_tool
 
+from assessmentstore.settings import Settings
+
 Manifest = dict[str, Any]
 
-# The oldest one that the manifests are written for has the pause before a web stops; this is a newer one.
 _VERSION = "1.33"
 
 # The schemas of these are not among those of Kubernetes: what they say is checked here as far as it is ours.
@@ -115,6 +116,29 @@ def test_what_is_mounted_is_there_and_the_data_can_be_written(manifests: list[Ma
         assert any(data == path or data.startswith(f"{path}/") for path in mounts)
 
 
+def test_a_web_has_the_time_to_leave_without_a_failed_request(manifests: list[Manifest]) -> None:
+    """It serves on until every proxy has heard that it goes, and then for as long as a command may take."""
+    (data,) = (item["data"] for item in manifests if item["kind"] == "ConfigMap")
+    web = _one(manifests, "Deployment", "assessmentstore-web")["spec"]
+    settings = Settings(_env_file=None, drain_seconds=data["ASSESSMENTSTORE_DRAIN_SECONDS"])  # type: ignore[call-arg]
+
+    assert web["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert settings.drain_seconds >= 5
+    assert web["template"]["spec"]["terminationGracePeriodSeconds"] > settings.drain_seconds + settings.command_timeout
+
+
+def test_what_opens_the_services_comes_from_secrets(manifests: list[Manifest]) -> None:
+    """No password stands in a manifest; what an installation does not have is left out."""
+    for _, pod in _pods(manifests):
+        (container,) = pod["containers"]
+        secret = {item["name"]: item.get("valueFrom", {}).get("secretKeyRef") for item in container["env"]}
+        assert secret["ASSESSMENTSTORE_KAFKA_SASL_PASSWORD"]["key"] == "kafka-sasl-password"
+        assert secret["ASSESSMENTSTORE_KAFKA_SSL_KEY_PASSWORD"]["key"] == "kafka-ssl-key-password"
+        assert all(each is None or each["name"].startswith("assessmentstore-secrets") for each in secret.values())
+        (tls,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "tls")
+        assert (tls["secretName"], tls["optional"]) == ("assessmentstore-tls", True)
+
+
 def test_selectors_find_their_pods_and_no_others(manifests: list[Manifest]) -> None:
     labels = {
         manifest["metadata"]["name"]: manifest["spec"]["template"]["metadata"]["labels"]
@@ -171,7 +195,12 @@ def _comparable(pod: Manifest) -> Manifest:
     }
 
 
-_SETTINGS = {"ASSESSMENTSTORE_KAFKA_BOOTSTRAP", "ASSESSMENTSTORE_TOPIC_PARTITIONS", "ASSESSMENTSTORE_LOG_FORMAT"}
+_SETTINGS = {
+    "ASSESSMENTSTORE_KAFKA_BOOTSTRAP",
+    "ASSESSMENTSTORE_TOPIC_PARTITIONS",
+    "ASSESSMENTSTORE_LOG_FORMAT",
+    "ASSESSMENTSTORE_DRAIN_SECONDS",
+}
 
 
 def _specs(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:

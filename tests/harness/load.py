@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from assessmentstore.chaos.installation import Installation
 from assessmentstore.chaos.messages import Message, Traffic
 from assessmentstore.chaos.topics import Place
+from assessmentstore.kafka import kafka_connection
 
 _TICK_SECONDS = 0.05
 _MAX_REQUEST_BYTES = 8 * 1024 * 1024
@@ -60,7 +61,7 @@ class Sender:
 async def open_sender(installation: Installation) -> AsyncIterator[Sender]:
     """A sender for as long as the block lasts."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=installation.settings.kafka_bootstrap,
+        **kafka_connection(installation.settings),
         acks="all",
         enable_idempotence=True,
         max_request_size=_MAX_REQUEST_BYTES,

@@ -27,6 +27,10 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
         ("REDIS_URL", "nope", "REDIS_URL: "),
         ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "postgresql://h/d,mysql://u:secret@h/d", "DATABASE_REPLICA_URLS: "),
         ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "here", "DATABASE_REPLICA_URLS: "),
+        ("DATABASE_URL", "postgresql://h/d?sslmode=full&password=secret", "DATABASE_URL: sslmode=full: "),
+        ("DATABASE_URL", "postgresql://u:secret@h/d?sslrootcert=/no", "DATABASE_URL: sslrootcert=/no: No such file"),
+        ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "postgresql://h/d?sslcert=/no", "REPLICA_URLS: sslcert=/no: No such"),
+        ("REDIS_URL", "rediss://u:secret@h?ssl_certfile=/no", "REDIS_URL: ssl_certfile=/no: No such file"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -62,6 +66,7 @@ def test_the_prefixed_name_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:hunter2@h/d")
+    monkeypatch.setenv("REDIS_URL", "rediss://h/0?ssl_password=hunter4&password=hunter5&db=1")
     monkeypatch.setenv("JWT_SECRET", "hunter3")
 
     shown = repr(Settings.load()) + str(Settings.load())

@@ -174,17 +174,3 @@ async def test_a_postgres_that_is_away_for_a_while_is_asked_again() -> None:
     setup.settle(batch)
 
     assert await asyncio.wait_for(applying, 5) == [2, 2]
-
-
-async def test_a_stop_ends_the_wait_after_a_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk_module, "_SLOW_PAUSE", 60)
-    setup = Setup(timeout=60)
-    setup.commands.subscribed()
-    applying = asyncio.create_task(setup.apply(setup.batch(2)))
-    await asyncio.sleep(0)
-
-    setup.commands.stop()
-
-    with pytest.raises(RejectedError, match="stopping"):
-        await asyncio.wait_for(applying, 5)
-    assert setup.postgres.asked == [2]

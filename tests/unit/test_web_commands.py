@@ -257,18 +257,3 @@ async def test_a_confirmation_that_never_comes_ends_in_time() -> None:
     for road in (setup.commands.publish, setup.commands.apply):
         with pytest.raises(RejectedError, match=r"did not confirm the command within .* may still be applied"):
             await road(setup.prepare())
-
-
-async def test_a_stop_looks_a_last_time_and_then_gives_up() -> None:
-    setup = Setup()
-    setup.commands.subscribed()
-    known, unknown = setup.prepare(), setup.prepare(command_id="c-2")
-    tasks = [await started(setup, known), await started(setup, unknown)]
-    setup.keep(known, STATE)
-
-    setup.commands.stop()
-
-    assert (await applied(tasks[0])).outcome == STATE
-    with pytest.raises(RejectedError, match="stopping"):
-        await applied(tasks[1])
-    assert setup.commands._waiting == {}

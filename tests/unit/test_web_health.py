@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from assessmentstore.models.errors import UnavailableError
+from assessmentstore.store.postgres import postgres_errors
 from assessmentstore.web import health as health_module
 from assessmentstore.web.health import Check, Health
 
@@ -74,6 +76,27 @@ async def test_a_failing_check_keeps_addresses_to_the_log(caplog: pytest.LogCapt
 
     assert body(answer)["services"]["database"] == {"status": "unhealthy", "error": "does not answer"}
     assert "10.0.0.7" in caplog.text
+
+
+async def test_a_service_that_lets_us_not_in_says_why_without_names(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse() -> Mapping[str, Any]:
+        with postgres_errors():
+            raise asyncpg.InvalidPasswordError('password authentication failed for user "assessmentstore"')
+
+    answer = await Health({"database": refuse}).health(REQUEST)
+
+    error = body(answer)["services"]["database"]["error"]
+    assert error == "refuses our user, password or certificate: check them, and what it asks for"
+    assert 'user "assessmentstore"' in caplog.text
+
+
+async def test_a_process_that_leaves_is_not_ready_and_still_well() -> None:
+    health = Health({"database": well})
+
+    health.leaving = True
+
+    assert (await health.ready(REQUEST)).status == 503
+    assert body(await health.health(REQUEST))["overall"] == "healthy"
 
 
 async def test_a_check_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

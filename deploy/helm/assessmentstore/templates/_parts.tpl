@@ -41,6 +41,15 @@ securityContext:
   valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: redis-url}}
 - name: JWT_SECRET
   valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: jwt-secret, optional: true}}
+- name: ASSESSMENTSTORE_KAFKA_SASL_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: kafka-sasl-password, optional: true}}
+- name: ASSESSMENTSTORE_KAFKA_SSL_KEY_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: kafka-ssl-key-password, optional: true}}
+{{- end }}
+
+{{- define "assessmentstore.tls" -}}
+- name: tls
+  secret: {secretName: {{ .root.Values.tlsSecretName }}, optional: true, defaultMode: 0440}
 {{- end }}
 
 {{- define "assessmentstore.probes" -}}

@@ -1,0 +1,78 @@
+"""A service that is there and does not let us in: the reason in words that are fit for everybody."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+
+import asyncpg
+from aiokafka import errors as kafka
+from redis import exceptions as redis
+
+from .models.errors import UnavailableError
+
+# X509_verify_cert(3): expired or not valid yet; another host name or address.
+_OUT_OF_TIME = frozenset({9, 10})
+_FOR_ANOTHER = frozenset({62, 64})
+
+_WHO = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    redis.AuthenticationError,
+    kafka.SaslAuthenticationFailed,
+    kafka.UnsupportedSaslMechanismError,
+)
+_MAY_NOT = (
+    asyncpg.InsufficientPrivilegeError,
+    redis.NoPermissionError,
+    kafka.TopicAuthorizationFailedError,
+    kafka.GroupAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+    kafka.TransactionalIdAuthorizationFailed,
+)
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+
+
+def why_refused(error: BaseException) -> str | None:
+    """Why we were not let in, without a name of a host or a user; nothing where it was for another reason."""
+    return next((words for each in reversed([*_chain(error)]) if (words := _words(each))), None)
+
+
+def unavailable(service: str, error: Exception) -> UnavailableError:
+    """The error that says that a service, named as people do, cannot be used for now."""
+    why = why_refused(error)
+    return UnavailableError(f"{service} does not answer: {error!r}" if why is None else f"{service} {why}: {error}")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _words(error: BaseException) -> str | None:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return _of_certificate(error.verify_code)
+        case ssl.SSLError() if error.reason in _NO_TLS:
+            return "speaks no TLS at this address: use the address of its TLS listener"
+        case ssl.SSLError():
+            return "ends the TLS handshake: it wants a client certificate, or does not trust ours"
+        case ConnectionError() if "rejected SSL upgrade" in str(error):  # all that asyncpg says
+            return "speaks no TLS at this address: switch it on there"
+        case kafka.KafkaConnectionError() if str(error).endswith("closed"):  # all that aiokafka says
+            return "hangs up on us: see whether its listener at this address speaks our KAFKA_SECURITY_PROTOCOL"
+        case _ if isinstance(error, _WHO):
+            return "refuses our user, password or certificate: check them, and what it asks for"
+        case _ if isinstance(error, _MAY_NOT):
+            return "does not permit our user what is needed: grant it"
+    return None
+
+
+def _of_certificate(code: int) -> str:
+    if code in _OUT_OF_TIME:
+        return "shows a certificate that has expired or is not valid yet: renew it, or set the clocks right"
+    if code in _FOR_ANOTHER:
+        return "shows a certificate for another host: use the name that it is for, or have one made for this name"
+    return "shows a certificate of an authority that is not trusted: name the file of its authority in the settings"

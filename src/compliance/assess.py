@@ -50,7 +50,7 @@ class Assessor:
             return self.mode
         if not self.allow_modes:
             raise ModeError("complianceMode is for servers that were started with --allow-modes: leave it out")
-        if wanted not in set(Mode):
+        if wanted not in list(Mode):
             raise ModeError(f"complianceMode {wanted!r} is not one of {', '.join(Mode)}")
         return Mode(wanted)
 

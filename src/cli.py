@@ -87,8 +87,8 @@ def dev() -> None:
     """Run everything on this machine, with sample traffic.
 
     That is Kafka, Postgres and Redis (those of the settings, else Docker, else local processes), the schema and the
-    topics, a worker, the API, and an assessor that looks at these very services. Meanwhile the client commands work
-    in the same folder without a token. Ctrl-C stops all that it started.
+    topics, a worker, the API, a compliance server that looks at these very services, and customers who have that done.
+    Meanwhile the client commands work in the same folder without a token. Ctrl-C stops all that it started.
 
     \b
     Example:

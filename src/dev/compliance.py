@@ -34,7 +34,7 @@ class ComplianceServer:
         return local_url(self.port)
 
     def environment(self) -> JsonObject:
-        """The variables that it and the worker find each other by: not arguments, which everybody on the machine sees."""
+        """The variables that it and the worker find each other by; everybody on the machine would see arguments."""
         targets = {**self.servers, **self.troublesome}
         return {
             f"{ENV_PREFIX}COMPLIANCE_URL": self.url,

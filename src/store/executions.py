@@ -47,7 +47,8 @@ class Execution:
     attempt: int
     partition: int
     server: str
-    traceparent: str | None
+    traceparent: str
+    """Of the command that made it pending, so that all that comes of it is in one trace."""
 
     @property
     def start_id(self) -> str:

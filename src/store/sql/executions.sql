@@ -17,7 +17,11 @@ WITH picked AS (
 ),
 numbered AS (SELECT *, row_number() OVER (ORDER BY turn) AS place FROM picked)
 INSERT INTO executions AS open (assessment_id, attempt, command_partition, server, traceparent)
-SELECT numbered.assessment_id, numbered.retry_count, numbered.command_partition, free.server, numbered.traceparent
+SELECT numbered.assessment_id, numbered.retry_count, numbered.command_partition, free.server,
+    COALESCE(
+        numbered.traceparent,
+        '00-' || replace(gen_random_uuid()::text, '-', '') || '-' || left(md5(gen_random_uuid()::text), 16) || '-00'
+    )
 FROM numbered
 JOIN unnest($2::text[]) WITH ORDINALITY AS free (server, place) USING (place)
 ON CONFLICT (assessment_id) DO UPDATE

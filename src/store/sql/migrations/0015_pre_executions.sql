@@ -8,7 +8,7 @@ CREATE TABLE executions (
     command_partition INTEGER NOT NULL,
     -- The compliance server that works on it.
     server TEXT NOT NULL,
-    traceparent TEXT,
+    traceparent TEXT NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT NOW()
 );
 

@@ -77,6 +77,15 @@ def _replica_urls(value: str) -> str:
     return value
 
 
+def _compliance_urls(value: str) -> str:
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyHttpUrl)
+    for url in _split_urls(value):
+        found = adapter.validate_python(url)
+        if found.username or found.password or found.query or found.fragment:
+            raise ValueError("expected http://host:port/path without user, query and fragment")
+    return value
+
+
 def _split_urls(value: str) -> tuple[str, ...]:
     return tuple(url.strip() for url in _BETWEEN_URLS.split(value)) if value.strip() else ()
 
@@ -155,6 +164,15 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     """Keys that requests and results are encrypted with where they rest, `id:base64` with commas between, or a file
     with them; the first one encrypts. Without, nothing is encrypted."""
+    compliance_url: Annotated[str, AfterValidator(_compliance_urls)] = ""
+    """Compliance servers that workers have assessments carried out by, with commas between; without, workers start
+    none, and producers drive assessments themselves."""
+    compliance_api_key: SecretStr | None = None
+    """The bearer key for the compliance servers."""
+    compliance_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """The most attempts that one worker begins at each compliance server at once."""
+    compliance_call_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Seconds that one call to a compliance server may take; how long the assessment may is in its request."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -190,6 +208,11 @@ class Settings(BaseSettings):
     def replica_urls(self) -> tuple[str, ...]:
         """The URL of each replica."""
         return _split_urls(self.database_replica_urls)
+
+    @property
+    def compliance_urls(self) -> tuple[str, ...]:
+        """The address of each compliance server, below which its routes are."""
+        return tuple(dict.fromkeys(url.rstrip("/") for url in _split_urls(self.compliance_url)))
 
     @property
     def app_id(self) -> str:

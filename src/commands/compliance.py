@@ -24,10 +24,8 @@ Targets = Annotated[
     ),
 ]
 ApiKey = Annotated[
-    str,
-    typer.Option(
-        envvar="ASSESSMENTSTORE_COMPLIANCE_API_KEY", help="What everybody has to bring. Better kept in the variable."
-    ),
+    str | None,
+    typer.Option(help="What everybody has to bring; else ASSESSMENTSTORE_COMPLIANCE_API_KEY.", show_default=False),
 ]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
@@ -37,7 +35,7 @@ Most = Annotated[int, typer.Option(min=1, max=10_000, help="Assessments at the s
 @commands.command("compliance-server")
 def compliance_server(
     target: Targets,
-    api_key: ApiKey,
+    api_key: ApiKey = None,
     host: Host = "127.0.0.1",
     port: Port = 3001,
     most_at_once: Most = 32,
@@ -59,15 +57,19 @@ def compliance_server(
     from ..compliance.assess import Assessor
     from ..compliance.server import serve
     from ..compliance.targets import Catalogue
-    from ..settings import Settings
+    from ..settings import Settings, SettingsError
     from ..telemetry import configure_logging
 
-    if not api_key:
-        raise typer.BadParameter("is empty: whoever comes has to bring one", param_hint="--api-key")
+    settings = Settings.load()
+    key = api_key or (settings.compliance_api_key and settings.compliance_api_key.get_secret_value())
+    if not key:
+        raise SettingsError(
+            "ASSESSMENTSTORE_COMPLIANCE_API_KEY is not set: make one up, and give it to the workers too"
+        )
     try:
         catalogue = Catalogue.of(target)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--target") from error
-    configure_logging(Settings.load())
+    configure_logging(settings)
     assessor = Assessor(catalogue=catalogue, mode=mode, allow_modes=allow_modes)
-    asyncio.run(serve(assessor, api_key, host=host, port=port, most_at_once=most_at_once))
+    asyncio.run(serve(assessor, key, host=host, port=port, most_at_once=most_at_once))

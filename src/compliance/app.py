@@ -95,10 +95,8 @@ def _read(body: bytes, key: str | None) -> tuple[ComplianceOrder, AssessmentRequ
 
 
 async def _status(request: web.Request) -> web.Response:
-    assessment_id, attempt = request.match_info["id"], request.query.get("attempt")
-    if attempt is not None and not (attempt.isascii() and attempt.isdigit()):
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", "attempt: expected a whole number from 0")
-    run = request.app[_RUNS].find(assessment_id, None if attempt is None else int(attempt))
+    assessment_id = request.match_info["id"]
+    run = request.app[_RUNS].find(assessment_id, _attempt(request))
     if run is None:
         raise _unknown(assessment_id)
     return _told(run.report, HTTPStatus.OK)
@@ -106,10 +104,20 @@ async def _status(request: web.Request) -> web.Response:
 
 async def _stop(request: web.Request) -> web.Response:
     assessment_id = request.match_info["id"]
-    if not request.app[_RUNS].stop(assessment_id):
+    if not request.app[_RUNS].stop(assessment_id, _attempt(request)):
         raise _unknown(assessment_id)
     logger.info("Stopped: %s", assessment_id, extra={"action": "stopped"})
     return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+def _attempt(request: web.Request) -> int | None:
+    """The attempt that a call is about, where it is not about the assessment as a whole."""
+    attempt = request.query.get("attempt")
+    if attempt is None:
+        return None
+    if not (attempt.isascii() and attempt.isdigit()):
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", "attempt: expected a whole number from 0")
+    return int(attempt)
 
 
 async def _health(_: web.Request) -> web.Response:

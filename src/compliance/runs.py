@@ -94,15 +94,15 @@ class Runs:
 
     def find(self, assessment_id: str, attempt: int | None) -> Run | None:
         """Return the run of an attempt, or of the latest one; nothing where it is unknown or was stopped."""
-        runs = [run for run in self._of(assessment_id) if attempt in (None, run.order.attempt) and not run.stopped]
+        runs = [run for run in self._of(assessment_id, attempt) if not run.stopped]
         return max(runs, key=lambda run: run.order.attempt, default=None)
 
-    def stop(self, assessment_id: str) -> bool:
-        """Stop all attempts at an assessment, and return whether there was any.
+    def stop(self, assessment_id: str, attempt: int | None) -> bool:
+        """Stop an attempt, or all at an assessment, and return whether there was any.
 
         They are kept as stopped: an order that comes late, behind its own stop, begins nothing.
         """
-        runs = self._of(assessment_id)
+        runs = self._of(assessment_id, attempt)
         for run in runs:
             run.stopped = True
             run.task.cancel()
@@ -115,8 +115,8 @@ class Runs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _of(self, assessment_id: str) -> list[Run]:
-        return [run for (of, _), run in self._runs.items() if of == assessment_id]
+    def _of(self, assessment_id: str, attempt: int | None) -> list[Run]:
+        return [run for (of, number), run in self._runs.items() if of == assessment_id and attempt in (None, number)]
 
     def _forget_the_oldest(self) -> None:
         ended = [place for place, run in self._runs.items() if not run.is_under_way]

@@ -56,8 +56,8 @@ async def status(client: Client, assessment_id: str = "a-1", **query: Any) -> tu
         return response.status, await response.json()
 
 
-async def stopped(client: Client, assessment_id: str = "a-1") -> int:
-    async with client.delete(f"/assessments/{assessment_id}") as response:
+async def stopped(client: Client, assessment_id: str = "a-1", **query: Any) -> int:
+    async with client.delete(f"/assessments/{assessment_id}", params=query) as response:
         return response.status
 
 
@@ -129,6 +129,19 @@ async def test_attempts_are_runs_of_their_own(opened: Open) -> None:
     assert (await status(client, attempt=0))[1]["status"] == "processing"
     assert (await status(client, attempt=1))[1]["status"] == "completed"
     assert (await status(client, attempt=2))[0] == 404
+
+
+async def test_a_stop_of_one_attempt_leaves_the_others(opened: Open) -> None:
+    client = await opened()
+    for attempt in (0, 1):
+        await posted(client, order(attempt=attempt, options=HANG))
+
+    assert await stopped(client, attempt=0) == 204
+
+    assert (await status(client, attempt=0))[0] == 404
+    assert (await status(client, attempt=1))[1]["status"] == "processing"
+    assert await stopped(client, attempt=2) == 404
+    assert await stopped(client, attempt="x") == 400
 
 
 async def test_a_stop_makes_room(opened: Open) -> None:

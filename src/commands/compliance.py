@@ -44,9 +44,9 @@ def compliance_server(
         bool, typer.Option("--allow-modes", help="Let a request choose with customOptions.complianceMode.")
     ] = False,
 ) -> None:
-    """Run a compliance server that really looks at what it is given.
+    """Run a sample compliance server.
 
-    Kinds of targets: kafka://host:port, postgresql://, redis://, rediss://, http://, https://, tls://host:port, and
+    It really looks at its targets, and answers with issues, scores and recommendations. Their kinds: kafka://host:port, postgresql://, redis://, rediss://, http://, https://, tls://host:port, and
     file:///folder for a folder of configuration files. Nothing else is ever looked at, whatever a request says.
 
     \b

@@ -58,7 +58,7 @@ async def test_the_highest_priority_is_first_and_the_lowest_does_not_starve(
         "UPDATE assessment_states SET updated_at = updated_at - interval '10 minutes' WHERE assessment_id = 'older'"
     )
 
-    order = []
+    order: list[str] = []
     for _ in range(4):
         assert await store.begin(PARTITIONS, [SERVER]) == 1
         (new,) = (await taken(store)).keys() - {*order}

@@ -81,8 +81,8 @@ def _compliance_urls(value: str) -> str:
     adapter: TypeAdapter[Any] = TypeAdapter(AnyHttpUrl)
     for url in _split_urls(value):
         found = adapter.validate_python(url)
-        if found.username or found.password or found.query or found.fragment:
-            raise ValueError("expected http://host:port/path without user, query and fragment")
+        if found.username or found.password or found.query or found.fragment or "," in url:
+            raise ValueError("expected http://host:port/path without user and query, with commas between")
     return value
 
 

@@ -27,6 +27,10 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
         ("REDIS_URL", "nope", "REDIS_URL: "),
         ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "postgresql://h/d,mysql://u:secret@h/d", "DATABASE_REPLICA_URLS: "),
         ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "here", "DATABASE_REPLICA_URLS: "),
+        ("ASSESSMENTSTORE_COMPLIANCE_URL", "http://c1:80,ftp://c2", "COMPLIANCE_URL: "),
+        ("ASSESSMENTSTORE_COMPLIANCE_URL", "http://c1,c2", "COMPLIANCE_URL: "),
+        ("ASSESSMENTSTORE_COMPLIANCE_URL", "http://u:secret@c1", "expected http://host:port/path without user"),
+        ("ASSESSMENTSTORE_COMPLIANCE_CONCURRENCY", "0", "ASSESSMENTSTORE_COMPLIANCE_CONCURRENCY=0: "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -89,3 +93,10 @@ def test_replicas_are_urls_with_commas_between_and_show_no_password(monkeypatch:
     assert settings.replica_urls == (one, two)
     assert "pass-" not in repr(settings)
     assert Settings().model_copy(update={"database_replica_urls": ""}).replica_urls == ()
+
+
+def test_compliance_servers_are_urls_with_commas_between_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().compliance_urls == ()
+    monkeypatch.setenv("ASSESSMENTSTORE_COMPLIANCE_URL", "http://c1:80/, https://c2/base,http://c1:80")
+
+    assert Settings.load().compliance_urls == ("http://c1:80", "https://c2/base")

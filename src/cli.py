@@ -178,7 +178,7 @@ def migrate() -> None:
 
 @app.command()
 def worker() -> None:
-    """Run a worker: it applies commands, and publishes events.
+    """Run a worker: it applies commands, publishes events.
 
     Start as many as there are cores; each takes a share of the partitions.
 

@@ -46,8 +46,9 @@ def compliance_server(
 ) -> None:
     """Run a sample compliance server.
 
-    It really looks at its targets, and answers with issues, scores and recommendations. Their kinds: kafka://host:port, postgresql://, redis://, rediss://, http://, https://, tls://host:port, and
-    file:///folder for a folder of configuration files. Nothing else is ever looked at, whatever a request says.
+    It really looks at its targets, and answers with issues, scores and recommendations. They are of kafka://host:port,
+    postgresql://, redis://, rediss://, http://, https://, tls://host:port, and file:///folder for configuration files.
+    Nothing else is ever looked at, whatever a request says.
 
     \b
     Example:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 from ..models.result import AssessmentSeverity, IssueType
 from .checks import Rule
 from .scope import Aspect
@@ -88,7 +91,13 @@ def out_of_support(oldest: int) -> Rule:
         type=IssueType.INVALID_CONFIG,
         severity=_HIGH,
         facts=("version",),
-        broken=lambda version: int(version.split(".")[0]) < oldest,
+        broken=lambda version: _major(version) < oldest,
         words="Version {0} is out of support.",
         advice=f"Upgrade to version {oldest} or newer.",
     )
+
+
+def _major(version: str) -> int:
+    """The number that a version like `16.4 (Debian)` or `17beta1` begins with; one without a number is no old one."""
+    found = re.match(r"\d+", version)
+    return int(found[0]) if found else sys.maxsize

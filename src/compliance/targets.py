@@ -36,6 +36,7 @@ _SCHEMES: Mapping[str, Kind] = {
     "tls": Kind.TLS,
     "file": Kind.FILES,
 }
+_OF_ONE_ADDRESS = frozenset({Kind.REDIS, Kind.HTTP, Kind.TLS})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class Target:
         if not name or not found or kind is None or not rest.strip("/"):
             raise ValueError(f"target {name!r}: expected name=url with a URL of {', '.join(_SCHEMES)}")
         target = cls(name=name, kind=kind, url=url)
+        if kind in _OF_ONE_ADDRESS and not _has_host_and_port(target):
+            raise ValueError(f"target {name!r}: expected {scheme}://host, and perhaps :port")
         if kind is Kind.TLS and target.port is None:
             raise ValueError(f"target {name!r}: expected tls://host:port")
         return target
@@ -80,11 +83,12 @@ class Target:
 
     @property
     def port(self) -> int | None:
-        """The port, where the URL names one."""
-        try:
-            return urlsplit(self.url).port
-        except ValueError:
-            return None
+        """The port, where the URL of a target that has one address names one.
+
+        Raises:
+            ValueError: it is no port.
+        """
+        return urlsplit(self.url).port
 
     @property
     def is_local(self) -> bool:
@@ -129,6 +133,13 @@ class Catalogue:
             if not any(fnmatchcase(target.name, pattern) for target in chosen)
         ]
         return chosen, missing
+
+
+def _has_host_and_port(target: Target) -> bool:
+    try:
+        return bool(target.host) and target.port != 0
+    except ValueError:
+        return False
 
 
 def _is_loopback(address: str) -> bool:

@@ -41,7 +41,22 @@ def test_a_target_is_what_its_url_says(text: str, kind: Kind, address: str, is_l
     assert (target.name, target.kind, target.address, target.is_local) == ("a", kind, address, is_local)
 
 
-@pytest.mark.parametrize("text", ["", "a", "=redis://x", "a=x:1", "a=ftp://x", "a=redis://", "a=file:///", "a=tls://x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "=redis://x",
+        "a=x:1",
+        "a=ftp://x",
+        "a=redis://",
+        "a=file:///",
+        "a=tls://x",
+        "a=tls://x:99999",
+        "a=redis://:pw@/0",
+        "a=http://x:y/",
+    ],
+)
 def test_what_is_no_target_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         Target.parse(text)

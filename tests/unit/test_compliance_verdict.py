@@ -59,6 +59,7 @@ def found(kind: str, facts: dict[str, Any], *, local: bool = False, scope: Scope
         ("kafka", {"topicsWithoutSlack": ONE}, "slack", "medium"),
         ("kafka", {"tls": False}, "encryption", "high"),
         ("postgres", {"version": "13.9 (Debian)"}, "version", "high"),
+        ("postgres", {"version": "13beta1"}, "version", "high"),
         ("postgres", {"authentication": False}, "authentication", "critical"),
         ("postgres", {"password_encryption": "md5"}, "password_encryption", "high"),
         ("postgres", {"fsync": "off"}, "fsync", "critical"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import faust
@@ -14,6 +15,7 @@ from aiohttp import web as aiohttp_web
 
 from .agents.app import CommandsApp, build_app
 from .agents.topics import create_topics, topics_exist
+from .executor.executor import executing
 from .models.errors import UnavailableError
 from .services.processes import are_free
 from .settings import Settings, SettingsError
@@ -82,7 +84,7 @@ def run_worker(settings: Settings) -> int:
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(_services_are_there(settings))
-    app = build_app(settings, mount_web=_mount_worker_web)
+    app = build_app(settings, mount_web=_mount_worker_web, companions=[_executor])
     worker = faust.Worker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)
     worker.spinner = None  # it would write escape codes among the log lines
     try:
@@ -90,6 +92,23 @@ def run_worker(settings: Settings) -> int:
     except SystemExit as ending:
         return 0 if ending.code in (None, 0) else 1
     return 0
+
+
+@asynccontextmanager
+async def _executor(app: CommandsApp) -> AsyncIterator[None]:
+    """The executor beside the lanes, where a compliance server is named."""
+    if not app.settings.compliance_urls:
+        yield
+        return
+
+    def given() -> Mapping[int, bool]:
+        return {partition: lane.flowing for partition, lane in app.lanes.current.items()}
+
+    keys = KeyRing.of(app.settings)
+    async with executing(app.settings, app.pools.write, keys, given) as executor:
+        app.listeners.append(executor.notice)
+        app.details["complianceServers"] = executor.servers
+        yield
 
 
 async def _services_are_there(settings: Settings) -> None:
@@ -132,7 +151,7 @@ def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> 
         worker_web,
         source=app.states,
         authenticator=Authenticator.of(settings),
-        health=Health(checks | {"partitions": partitions}),
+        health=Health(checks | {"partitions": partitions}, app.details),
         metrics=Metrics(settings, app.pools),
         door=Door(
             Proxies(settings.trusted_proxies), Limits(app.redis, settings), Refusals(RefusalStore(app.pools.write))

@@ -87,8 +87,8 @@ def dev() -> None:
     """Run everything on this machine, with sample traffic.
 
     That is Kafka, Postgres and Redis (those of the settings, else Docker, else local processes), the schema and the
-    topics, a worker, the API, and an assessor that looks at these very services. Meanwhile the client commands work
-    in the same folder without a token. Ctrl-C stops all that it started.
+    topics, a worker, the API, a compliance server that looks at these very services, and customers who have that done.
+    Meanwhile the client commands work in the same folder without a token. Ctrl-C stops all that it started.
 
     \b
     Example:
@@ -178,7 +178,7 @@ def migrate() -> None:
 
 @app.command()
 def worker() -> None:
-    """Run a worker: it applies commands, and publishes events.
+    """Run a worker: it applies commands, publishes events.
 
     Start as many as there are cores; each takes a share of the partitions.
 

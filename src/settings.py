@@ -84,6 +84,15 @@ def _replica_urls(value: str) -> str:
     return value
 
 
+def _compliance_urls(value: str) -> str:
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyHttpUrl)
+    for url in _split_urls(value):
+        found = adapter.validate_python(url)
+        if found.username or found.password or found.query or found.fragment or "," in url:
+            raise ValueError("expected http://host:port/path without user and query, with commas between")
+    return value
+
+
 def _split_urls(value: str) -> tuple[str, ...]:
     return tuple(url.strip() for url in _BETWEEN_URLS.split(value)) if value.strip() else ()
 
@@ -188,6 +197,15 @@ class Settings(BaseSettings):
     """Seconds that no delay is longer than."""
     pending_too_long: Annotated[float, Field(gt=0, le=31_536_000)] = 1800.0
     """Seconds after which it is told that nobody takes up a pending assessment."""
+    compliance_url: Annotated[str, AfterValidator(_compliance_urls)] = ""
+    """Compliance servers that workers have assessments carried out by, with commas between; without, workers start
+    none, and producers drive assessments themselves."""
+    compliance_api_key: SecretStr | None = None
+    """The bearer key for the compliance servers."""
+    compliance_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """The most attempts that one worker begins at each compliance server at once."""
+    compliance_call_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Seconds that one call to a compliance server may take; how long the assessment may is in its request."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -254,6 +272,11 @@ class Settings(BaseSettings):
             backoff_coefficient=self.retry_backoff,
             max_delay_seconds=self.retry_max_delay,
         )
+
+    @property
+    def compliance_urls(self) -> tuple[str, ...]:
+        """The address of each compliance server, below which its routes are."""
+        return tuple(dict.fromkeys(url.rstrip("/") for url in _split_urls(self.compliance_url)))
 
     @property
     def app_id(self) -> str:

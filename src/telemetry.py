@@ -87,6 +87,21 @@ REFUSALS_LOST = Counter("assessmentstore_lost_refusals", "Refusals that did not 
 WAITERS = Gauge("assessmentstore_waiters", "Requests that wait for an assessment or for a command's outcome")
 STREAMS = Gauge("assessmentstore_event_streams", "Open event streams")
 STREAM_EVENTS = Counter("assessmentstore_stream_events", "Events sent on event streams")
+PENDING_ASSESSMENTS = Gauge(
+    "assessmentstore_pending_assessments", "Assessments that wait to be taken on by an executor, as Postgres has it"
+)
+COMPLIANCE_ATTEMPTS = Gauge(
+    "assessmentstore_compliance_attempts", "Attempts that a compliance server works on for this worker", ["server"]
+)
+COMPLIANCE_BREAKER = Gauge(
+    "assessmentstore_compliance_breaker_open", "1 while a compliance server is left alone after failures", ["server"]
+)
+COMPLIANCE_CALL_TIME = Histogram(
+    "assessmentstore_compliance_call_seconds",
+    "Time of a call to a compliance server, by how it went",
+    ["server", "outcome"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60),
+)
 STREAMS_CUT = Counter("assessmentstore_event_streams_cut", "Streams cut off because their reader was slow", ["reason"])
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}

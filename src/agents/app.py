@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import faust
@@ -126,10 +126,15 @@ class CommandsApp(faust.App):
     crash_points: CrashPoints
     redis: Redis
     mount_web: Callable[[CommandsApp, web.Application], web.AppRunner]
+    companions: Sequence[Companion]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._resources = AsyncExitStack()
+        self.listeners: list[Callable[[Mapping[str, AssessmentRecord]], None]] = []
+        """They are told the assessments that a batch changed, once it is committed."""
+        self.details: dict[str, Callable[[], Any]] = {}
+        """What `/health` tells beside the services."""
 
     @property
     def commands_topic(self) -> str:
@@ -156,6 +161,8 @@ class CommandsApp(faust.App):
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache, keys), keys)
         timers = Timers(self.settings, TimerStore(self.pools.read), self._positions)
         await self._resources.enter_async_context(background(timers.run))
+        for companion in self.companions:
+            await self._resources.enter_async_context(companion(self))
 
     def on_webserver_init(self, web_server: Any) -> None:
         """Add the worker's own routes, and have them run as we want it."""
@@ -211,14 +218,23 @@ class CommandsApp(faust.App):
                 ),
                 keys=keys,
                 crash_points=self.crash_points,
+                tell=self._tell,
             )
 
         return new_processor
+
+    def _tell(self, changed: Mapping[str, AssessmentRecord]) -> None:
+        for listener in self.listeners:
+            listener(changed)
 
     async def _end_on_bug(self, error: BaseException) -> None:
         """An error that nobody foresaw ends the process: another worker goes on, or this one after a restart."""
         asyncio.get_running_loop().call_later(_STOP_SECONDS, _end_process, repr(error))
         await self.crash(error)
+
+
+Companion = Callable[[CommandsApp], AbstractAsyncContextManager[None]]
+"""Work that goes on beside the lanes, from their start to their end."""
 
 
 def _end_process(why: str) -> None:
@@ -256,6 +272,7 @@ def build_app(
     *,
     mount_web: Callable[[CommandsApp, web.Application], web.AppRunner],
     middlewares: Sequence[Any] = (),
+    companions: Sequence[Companion] = (),
 ) -> CommandsApp:
     """The worker's Faust app.
 
@@ -263,6 +280,7 @@ def build_app(
         settings: of this installation.
         mount_web: adds the routes of the worker's port, and makes what runs it.
         middlewares: of the worker's port.
+        companions: what else runs in this process.
     """
     app = CommandsApp(
         settings.app_id,
@@ -291,6 +309,7 @@ def build_app(
     )
     app.settings = settings
     app.mount_web = mount_web
+    app.companions = companions
     commands = app.topic(settings.commands_topic, schema=_AsTheyCome())
 
     @app.agent(commands, name="commands")

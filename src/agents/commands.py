@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
 
+from ..models.assessment import AssessmentRecord
 from ..models.commands import Command, CommandType
 from ..models.errors import UnavailableError
 from ..settings import Settings
@@ -65,6 +66,7 @@ class PartitionProcessor:
         checkpoints: Checkpoints,
         keys: KeyRing,
         crash_points: CrashPoints,
+        tell: Callable[[Mapping[str, AssessmentRecord]], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._partition = partition
@@ -75,6 +77,7 @@ class PartitionProcessor:
         self._table = table
         self._checkpoints = checkpoints
         self._crash_points = crash_points
+        self._tell = tell
         # Without keys nothing is asked for each command and event.
         self._keys = keys or None
         self._publisher: Publisher | None = None
@@ -164,6 +167,7 @@ class PartitionProcessor:
         await self._refresh(folded, end)
         with self._step("publish"):
             await self._publish(folded, end)
+        self._tell(folded.changes.after)
         observe_batch(batch, folded)
 
     async def _commit(self, batch: Sequence[Decoded]) -> Folded:

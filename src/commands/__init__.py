@@ -1,4 +1,5 @@
-"""The commands that are a client of the HTTP API; dead letters, audit and recovery, which work where `migrate` does.
+"""The commands that are a client of the HTTP API; dead letters, audit and recovery, which work where `migrate` does;
+and the sample compliance server.
 
 They print for people on a terminal, and JSON with `--json` or where the output goes elsewhere. Everything slow is
 imported where it is used: `--help` and a wrong option answer at once.
@@ -6,9 +7,9 @@ imported where it is used: `--help` and a wrong option answer at once.
 
 from __future__ import annotations
 
-from . import audit, batch, encryption, lists, live, maintenance, one, recovery
+from . import audit, batch, compliance, encryption, lists, live, maintenance, one, recovery
 
 PARTS = (
     *(one.commands, lists.commands, batch.commands, live.commands, maintenance.commands),
-    *(audit.commands, encryption.commands, recovery.commands),
+    *(audit.commands, compliance.commands, encryption.commands, recovery.commands),
 )

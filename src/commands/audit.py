@@ -30,7 +30,7 @@ _UNREADABLE = 2
 
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 commands = typer.Typer()
-commands.add_typer(audit, name="audit", help="Prove what the audit trail says, and that nobody changed it.")
+commands.add_typer(audit, name="audit", help="Prove that nobody changed what the audit trail says.")
 
 
 @audit.command()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 encryption = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 commands = typer.Typer()
-commands.add_typer(encryption, name="encryption", help="Make, count and change the keys that payloads are under.")
+commands.add_typer(encryption, name="encryption", help="Make, count and change the keys of payloads.")
 
 
 @encryption.command()

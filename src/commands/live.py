@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @commands.command()
 def top(url: Url = None, token: Token = None, json: Json = False) -> None:
-    """Show counts, throughput, what changed last and what is slow.
+    """Show counts, throughput, what changed and what is slow.
 
     Until Ctrl-C on a terminal; elsewhere, and with --json, once. The counts are of what the token may see, the
     throughput is of the whole store.

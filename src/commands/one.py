@@ -70,7 +70,7 @@ def get(
     token: Token = None,
     json: Json = False,
 ) -> None:
-    """Print the state of an assessment, as it is or as it was.
+    """Print the state of an assessment, now or in the past.
 
     \b
     Example:
@@ -91,7 +91,7 @@ def diff(
     token: Token = None,
     json: Json = False,
 ) -> None:
-    """Print what changed between two versions of an assessment.
+    """Print what changed from one version to another one.
 
     \b
     Example:
@@ -139,7 +139,7 @@ def wait(
     token: Token = None,
     json: Json = False,
 ) -> None:
-    """Wait for the end of an assessment, and print the outcome.
+    """Wait for the end of an assessment, and print it.
 
     The end is that it is completed, failed or cancelled. The wait outlives a restart of the server.
     Exit code: 0 completed, 1 failed, cancelled or an error, 3 time is up.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
-from ..models.assessment import AssessmentState
+from ..models.assessment import FINAL_STATES, AssessmentState
 from ..models.events import AssessmentEvent, Created, Failed, Started
 
 # An assessment that changes after this many others have changed is counted as a new one.
@@ -57,6 +57,11 @@ class Board:
             self.flowing.set()
         if len(self._rows) > _MOST_REMEMBERED:
             del self._rows[next(iter(self._rows))]
+
+    def is_open(self, assessment_id: str) -> bool:
+        """Whether it is pending or processing; one that nothing was heard of yet is."""
+        row = self._rows.get(assessment_id)
+        return row is None or row.state not in FINAL_STATES
 
     def latest(self, number: int) -> list[Row]:
         """The rows that changed last, the newest first."""

@@ -1,4 +1,4 @@
-"""Workers and webs as children: processes that never outlive whoever started them."""
+"""Workers, webs and a compliance server as children: processes that never outlive whoever started them."""
 
 from __future__ import annotations
 
@@ -87,15 +87,17 @@ async def start(
     log: Path,
     *,
     program: Sequence[str] = ("assessmentstore",),
+    arguments: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Child:
     """Start a program in a session of its own: a Ctrl-C of the terminal is for its parent to pass on.
 
     Args:
-        name: of the child; that of a worker or a web is the argument that makes it one.
+        name: of the child: the argument that makes it one, with a number behind it where there are several.
         environment: all of it.
         log: where it writes.
-        program: a module, and its arguments before the last one.
+        program: a module, and its arguments before the one that its name is.
+        arguments: that come after that one.
         folder: that it runs in, else the present one.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,8 @@ async def start(
             "-P",  # what lies in this folder is not to be imported
             "-m",
             *program,
-            name.partition("-")[0],
+            name.rstrip("-0123456789"),
+            *arguments,
             env=environment,
             cwd=folder,
             stdin=DEVNULL,

@@ -1,7 +1,7 @@
 """Run everything on one machine, and leave nothing running.
 
-What is started goes on a stack as soon as it runs, and the stack is unwound whatever happens: first the assessor, then
-worker and web, then those services that were started here. A second signal kills all of it at once.
+What is started goes on a stack as soon as it runs, and the stack is unwound whatever happens: first the customers, then
+worker, web and compliance server, then those services that were started here. A second signal kills all of it at once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..settings import ENV_PREFIX, Settings, SettingsError
 from .access import audit_key, local_url, write_access
 from .board import Board
 from .children import Child, start
+from .compliance import NAME, ComplianceServer, compliance_server
 from .traffic import run_traffic
 from .view import View
 
@@ -37,7 +38,7 @@ def run(settings: Settings) -> int:
     Raises:
         SettingsError: a port is taken.
         ServicesError: a service does not start.
-        AssessmentStoreError: the worker or the web ended.
+        AssessmentStoreError: the worker, the web or the compliance server ended.
     """
     for name, port in (("HTTP_PORT", settings.http_port), ("WORKER_PORT", settings.worker_port)):
         if not are_free([port]):
@@ -90,12 +91,13 @@ class _Dev:
             services = await self._start_services(stack)
             migrate = await importing
         settings = self._open_to_clients(services.apply(self._settings), stack)
-        await self._start_children(settings, services, stack)
+        compliance = await stack.enter_async_context(compliance_server(settings, services))
+        await self._start_children(settings, services, compliance, stack)
         with self._view.stage("schema and topics"):
             await migrate(settings)  # which both wait for; they need longer to begin than this takes
         with self._view.stage("worker and web"):
-            await _until_one_ends(self._both_ready(settings), *self._ends())
-        traffic = run_traffic(settings, services, self._board)
+            await _until_one_ends(self._all_ready(settings, compliance), *self._ends())
+        traffic = run_traffic(settings, compliance, self._board)
         await _until_one_ends(traffic, self._show(settings, services, begin), *self._ends())
 
     async def _start_services(self, stack: AsyncExitStack) -> Services:
@@ -115,19 +117,24 @@ class _Dev:
         stack.callback(file.unlink, missing_ok=True)
         return settings if made_up is None else settings.model_copy(update={"jwt_secret": SecretStr(made_up)})
 
-    async def _start_children(self, settings: Settings, services: Services, stack: AsyncExitStack) -> None:
-        environment = os.environ | services.environment() | {f"{ENV_PREFIX}LOG_FORMAT": "json"}
+    async def _start_children(
+        self, settings: Settings, services: Services, compliance: ComplianceServer, stack: AsyncExitStack
+    ) -> None:
+        environment = os.environ | services.environment() | compliance.environment()
+        environment[f"{ENV_PREFIX}LOG_FORMAT"] = "json"
         if settings.jwt_secret:
             environment[f"{ENV_PREFIX}JWT_SECRET"] = settings.jwt_secret.get_secret_value()
         if settings.audit_signing_key is None:
             environment[f"{ENV_PREFIX}AUDIT_SIGNING_KEY"] = str(audit_key(settings))
         stack.push_async_callback(self._stop_children)
-        for name in ("worker", "web"):
-            self._children.append(await start(name, environment, self._logs / f"{name}.log"))
+        arguments = {NAME: ["--port", str(compliance.port)]}
+        for name in ("worker", "web", NAME):
+            log = self._logs / f"{name}.log"
+            self._children.append(await start(name, environment, log, arguments=arguments.get(name, ())))
 
-    async def _both_ready(self, settings: Settings) -> None:
-        worker, web = self._children
-        await asyncio.gather(worker.ready(local_url(settings.worker_port)), web.ready(local_url(settings.http_port)))
+    async def _all_ready(self, settings: Settings, compliance: ComplianceServer) -> None:
+        urls = (local_url(settings.worker_port), local_url(settings.http_port), compliance.url)
+        await asyncio.gather(*(child.ready(url) for child, url in zip(self._children, urls, strict=True)))
 
     async def _stop_children(self) -> None:
         with self._view.stage("stopping worker and web"):

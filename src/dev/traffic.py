@@ -1,9 +1,8 @@
-"""The sample traffic: an assessor that produces commands, and a board that consumes events, both as anybody would."""
+"""The sample traffic: customers that produce commands, and a board that consumes events, both as anybody would."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,51 +15,31 @@ from ..models.base import JsonObject
 from ..models.commands import CommandType
 from ..models.envelope import STRUCTURED, encode_command
 from ..models.events import AssessmentEvent, event_from_json
-from ..services import Services
 from ..settings import Settings
 from ..store.encryption import KeyRing
 from .access import local_user
-from .assessor import Assessor, Send, orders
 from .board import Board
-from .inspection import Target
+from .compliance import ComplianceServer
+from .customers import Customers, Send, orders
 
 _SOURCE = "/assessmentstore/dev"
 
 
-async def run_traffic(settings: Settings, services: Services, board: Board) -> None:
-    """Let assessments of the services flow, and note on the board what becomes of them, until cancelled."""
-    servers = [Target(name=service.name, kind=service.name, url=service.url) for service in services.services]
+async def run_traffic(settings: Settings, compliance: ComplianceServer, board: Board) -> None:
+    """Let assessments flow of what the compliance server knows, and note on the board what becomes of them."""
     async with (
         _events_from_now(settings) as events,
         _kafka_sender(settings, local_user()) as send,
-        _troublesome_servers() as troublesome,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(_read(events, board))
-        group.create_task(Assessor(send).work(orders(servers, troublesome)))
+        wanted = orders(list(compliance.servers), list(compliance.troublesome))
+        group.create_task(Customers(send, board.is_open).come(wanted))
 
 
 async def _read(events: AsyncIterator[AssessmentEvent], board: Board) -> None:
     async for event in events:
         board.apply(event)
-
-
-@asynccontextmanager
-async def _troublesome_servers() -> AsyncIterator[list[Target]]:
-    """Keep a port that nobody listens on, and one where calls are taken and never answered."""
-
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()  # until the caller hangs up
-        writer.close()
-
-    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound, so that nobody else comes to listen there
-        ports = {"unused-port": unused.getsockname()[1], "silent-port": silent.sockets[0].getsockname()[1]}
-        try:
-            yield [Target(name=name, kind="redis", url=f"redis://127.0.0.1:{port}/0") for name, port in ports.items()]
-        finally:
-            silent.close()
 
 
 @asynccontextmanager

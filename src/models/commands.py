@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from .assessment import AssessmentRequest, Progress
-from .base import JsonObject, NonEmptyText, Text, WireModel
+from .base import Count, JsonObject, NonEmptyText, Text, WireModel
 from .result import AssessmentResult
 
 
@@ -30,24 +30,31 @@ class Create(AssessmentRequest):
     """Take up a new assessment."""
 
 
-class Start(WireModel):
+class OfAttempt(WireModel):
+    """What may be meant for one attempt only."""
+
+    attempt: Count | None = None
+    """The `retryCount` that the assessment has to have; without it, any will do."""
+
+
+class Start(OfAttempt):
     """Begin to work on a pending assessment."""
 
 
-class ReportProgress(WireModel):
+class ReportProgress(OfAttempt):
     """Say how far a processing assessment is; without a message the last one stays."""
 
     progress: Progress
     message: Text | None = None
 
 
-class Complete(WireModel):
+class Complete(OfAttempt):
     """End a processing assessment with its result."""
 
     result: AssessmentResult
 
 
-class Fail(WireModel):
+class Fail(OfAttempt):
     """End a processing assessment with an error."""
 
     error: NonEmptyText
@@ -59,7 +66,7 @@ class Cancel(WireModel):
     reason: Text | None = None
 
 
-class Retry(WireModel):
+class Retry(OfAttempt):
     """Put a failed assessment back to pending."""
 
 

@@ -100,6 +100,15 @@ class Rejection:
         )
 
     @classmethod
+    def attempt_over(cls, assessment_id: str, attempt: int, actual: int) -> Rejection:
+        """The command is meant for another attempt than the present one."""
+        return cls(
+            ErrorCode.OPTIMISTIC_LOCK_FAILED,
+            f"Assessment {assessment_id} is in attempt {actual}, not {attempt}: the command was meant for that one",
+            {"attempt": attempt, "actualAttempt": actual},
+        )
+
+    @classmethod
     def idempotency_mismatch(cls, command_id: str) -> Rejection:
         """A command id or Idempotency-Key that came before with another content."""
         return cls(

@@ -73,6 +73,9 @@ def decide(
         return Rejection.not_found(header.assessment_id)
     if command.expected_version not in (None, record.version):
         return Rejection.lock_failed(header.assessment_id, command.expected_version or 0, record.version)
+    attempt = getattr(command.data, "attempt", None)
+    if attempt not in (None, record.retry_count):
+        return Rejection.attempt_over(header.assessment_id, attempt, record.retry_count)
     transition = TRANSITIONS[header.type]
     if record.state not in transition.sources:
         allowed = allowed_from(record.state)

@@ -280,6 +280,8 @@ class HealthReport(Answer):
     services: dict[str, ServiceHealth]
     last_updated: datetime
     """When the services were asked."""
+    details: JsonObject = Field(default_factory=dict)
+    """What no request depends on, such as the compliance servers of a worker."""
 
 
 class Readiness(Answer):

@@ -60,8 +60,10 @@ _COUNT_SECONDS = 10.0
 class Health:
     """What the checks say, asked at most once a second."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(self, checks: Mapping[str, Check], details: Mapping[str, Callable[[], Any]] | None = None) -> None:
+        """Take what is asked, and what else is told, by its name."""
         self._checks = checks
+        self._details = details or {}
         self._lock = asyncio.Lock()
         self._asked = -_SHARED_SECONDS
         self._services: dict[str, dict[str, Any]] = {}
@@ -82,7 +84,9 @@ class Health:
         """`GET /health`: how everything is, always with 200."""
         services = await self.services()
         asked = datetime.now(UTC) - timedelta(seconds=time.monotonic() - self._asked)
-        return json_response({"overall": _overall(services), "services": services, "lastUpdated": asked})
+        report = {"overall": _overall(services), "services": services, "lastUpdated": asked}
+        details = {name: tell() for name, tell in self._details.items()}
+        return json_response(report | {"details": details} if details else report)
 
     async def ready(self, _request: web.Request) -> web.Response:
         """`GET /ready`: 200 or 503, whether requests can be served."""

@@ -43,6 +43,7 @@ def prepare(  # noqa: PLR0913 - each is an attribute of the command, but for the
     reply_to: str | None,
     expected_version: int | None = None,
     keys: KeyRing = NO_KEYS,
+    source: str = f"{SOURCE}/http",
 ) -> Outgoing:
     """Check a command as a worker will, and seal its payload where there are keys.
 
@@ -58,7 +59,7 @@ def prepare(  # noqa: PLR0913 - each is an attribute of the command, but for the
         command_id=command_id,
         command_type=command_type,
         assessment_id=assessment_id,
-        source=f"{SOURCE}/http",
+        source=source,
         time=datetime.now(UTC),
         userid=user_id,
         expectedversion=expected_version,

@@ -56,11 +56,11 @@ class Dev:
 
     @property
     def children(self) -> list[psutil.Process]:
-        """The worker and the web, and the services where this dev started them."""
+        """The worker, the web and the compliance server, and the services where this dev started them."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, name: str) -> psutil.Process:
-        (child,) = (child for child in self.children if child.cmdline()[-2:] == ["assessmentstore", name])
+        (child,) = (child for child in self.children if child.cmdline()[3:5] == ["assessmentstore", name])
         return child
 
     async def prints(self, pattern: str) -> re.Match[str]:
@@ -128,10 +128,18 @@ async def gone(processes: list[psutil.Process]) -> None:
 async def test_dev_brings_up_everything_and_ctrl_c_leaves_nothing(dev: Dev) -> None:
     curl = await dev.prints(r"^curl -H '(.+): (.+)' (http\S+)$")
     header, bearer, url = curl.groups()
-    processes = [dev.child("worker"), dev.child("web"), *services_of(dev.folder), *dev.children]
+    processes = [
+        dev.child("worker"),
+        dev.child("web"),
+        dev.child("compliance-server"),
+        *services_of(dev.folder),
+        *dev.children,
+    ]
     async with aiohttp.ClientSession(headers={header: bearer}) as session, session.get(url) as response:
         record = await response.json()
     completed = await dev.prints(r"completed (\d+)")
+    await dev.prints(r"failed [1-9]")  # a server that does not listen
+    await dev.prints(r"cancelled [1-9]")  # one that never answers, and somebody who lost patience
     waited = await dev.client("wait", record["assessmentId"])
 
     dev.process.send_signal(signal.SIGINT)
@@ -154,7 +162,7 @@ class TestWithServicesThatRunAlready:
 
     async def test_a_child_that_ends_ends_dev_which_tells_why_and_leaves_the_services(self, dev: Dev) -> None:
         await dev.prints("^curl")
-        worker, web = dev.child("worker"), dev.child("web")
+        worker, others = dev.child("worker"), [dev.child("web"), dev.child("compliance-server")]
 
         worker.kill()
         code = await dev.ends()
@@ -164,12 +172,12 @@ class TestWithServicesThatRunAlready:
             f"Error: The worker ended with SIGKILL. The last lines of {Path('.assessmentstore/logs/worker.log')}:"
             in (dev.output)
         )
-        await gone([worker, web])
+        await gone([worker, *others])
         assert all(service.is_running() for service in services_of(dev.folder))
 
     async def test_a_dev_that_is_killed_takes_its_children_along(self, dev: Dev) -> None:
         await dev.prints("^curl")
-        children = [dev.child("worker"), dev.child("web")]
+        children = [dev.child("worker"), dev.child("web"), dev.child("compliance-server")]
 
         dev.process.kill()
 

@@ -20,7 +20,7 @@ from assessmentstore.settings import Settings, without_password
 
 SECRET = "a-secret-that-is-long-enough-for-hs256"
 COMMANDS = (
-    *("dev", "migrate", "worker", "web", "token"),
+    *("dev", "migrate", "worker", "web", "token", "compliance-server"),
     *("create", "get", "diff", "history", "wait", "watch", "cancel", "retry"),
     *("list", "search", "stats", "batch", "top", "events", "cleanup", "replay"),
 )

@@ -119,6 +119,30 @@ def test_the_right_expected_version_is_accepted() -> None:
     assert accepted(record("pending"), command("assessment.start", expected=1)).version == 2
 
 
+OF_ATTEMPT = sorted(DATA.keys() - {"assessment.create", "assessment.cancel"})
+
+
+@pytest.mark.parametrize("kind", OF_ATTEMPT)
+@pytest.mark.parametrize("attempt", [0, 2])
+def test_a_command_of_another_attempt_is_refused_before_the_state_is_judged(kind: str, attempt: int) -> None:
+    second = evolve(record("failed"), accepted(record("failed"), command("assessment.retry")))
+
+    rejection = refused(second, command(kind, data=DATA[kind] | {"attempt": attempt}))
+
+    assert rejection.code is ErrorCode.OPTIMISTIC_LOCK_FAILED
+    assert rejection.details == {"attempt": attempt, "actualAttempt": 1}
+    assert f"attempt 1, not {attempt}" in rejection.message
+
+
+@pytest.mark.parametrize("kind", OF_ATTEMPT)
+def test_a_command_of_the_present_attempt_is_judged_as_one_without(kind: str) -> None:
+    source = next(state for (of, state) in ARROWS if of == kind)
+
+    with_attempt = accepted(record(source), command(kind, data=DATA[kind] | {"attempt": 0}))
+
+    assert with_attempt.state == ARROWS[kind, source]
+
+
 def test_complete_sets_progress_100_and_the_duration() -> None:
     processing = record("processing")
 

@@ -31,6 +31,10 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
         ("DATABASE_URL", "postgresql://u:secret@h/d?sslrootcert=/no", "DATABASE_URL: sslrootcert=/no: No such file"),
         ("ASSESSMENTSTORE_DATABASE_REPLICA_URLS", "postgresql://h/d?sslcert=/no", "REPLICA_URLS: sslcert=/no: No such"),
         ("REDIS_URL", "rediss://u:secret@h?ssl_certfile=/no", "REDIS_URL: ssl_certfile=/no: No such file"),
+        ("ASSESSMENTSTORE_COMPLIANCE_URL", "http://c1:80,ftp://c2", "COMPLIANCE_URL: "),
+        ("ASSESSMENTSTORE_COMPLIANCE_URL", "http://c1,c2", "COMPLIANCE_URL: "),
+        ("ASSESSMENTSTORE_COMPLIANCE_URL", "http://u:secret@c1", "expected http://host:port/path without user"),
+        ("ASSESSMENTSTORE_COMPLIANCE_CONCURRENCY", "0", "ASSESSMENTSTORE_COMPLIANCE_CONCURRENCY=0: "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -94,3 +98,10 @@ def test_replicas_are_urls_with_commas_between_and_show_no_password(monkeypatch:
     assert settings.replica_urls == (one, two)
     assert "pass-" not in repr(settings)
     assert Settings().model_copy(update={"database_replica_urls": ""}).replica_urls == ()
+
+
+def test_compliance_servers_are_urls_with_commas_between_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().compliance_urls == ()
+    monkeypatch.setenv("ASSESSMENTSTORE_COMPLIANCE_URL", "http://c1:80/, https://c2/base,http://c1:80")
+
+    assert Settings.load().compliance_urls == ("http://c1:80", "https://c2/base")

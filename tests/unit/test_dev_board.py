@@ -81,6 +81,17 @@ def test_the_first_that_is_completed_shows_that_all_works() -> None:
     assert (before, board.flowing.is_set()) == (False, True)
 
 
+def test_an_assessment_is_open_until_its_end_is_heard_of() -> None:
+    board = Board()
+    before = board.is_open("a-1")
+    board.apply(STARTED)
+    meanwhile = board.is_open("a-1")
+
+    board.apply(FAILED)
+
+    assert (before, meanwhile, board.is_open("a-1")) == (True, True, False)
+
+
 def test_an_assessment_from_before_is_counted_when_it_changes() -> None:
     board = Board()
 

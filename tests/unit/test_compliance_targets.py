@@ -1,0 +1,172 @@
+"""Which servers a request is about, how much of them is looked at, and what a line of a configuration gives away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assessmentstore.compliance.files import faults, is_secret
+from assessmentstore.compliance.http import header_facts
+from assessmentstore.compliance.scope import Aspect, Scope
+from assessmentstore.compliance.targets import Catalogue, Kind, Target
+from assessmentstore.models.assessment import AssessmentRequest
+
+CATALOGUE = Catalogue.of(
+    ["db-1=postgresql://me:pw@localhost/a", "db-2=postgresql://db/a", "cache=redis://10.0.0.7:6379/0"]
+)
+
+
+def request(**members: Any) -> AssessmentRequest:
+    return AssessmentRequest.model_validate({"assessmentType": "health", "options": {}} | members)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "address", "is_local"),
+    [
+        ("a=kafka://localhost:9092,other:9092", Kind.KAFKA, "localhost:9092,other:9092", False),
+        ("a=kafka://127.0.0.1:9092", Kind.KAFKA, "127.0.0.1:9092", True),
+        ("a=redis://:pw@[::1]:6379/0", Kind.REDIS, "[::1]:6379", True),
+        ("a=rediss://cache/0", Kind.REDIS, "cache", False),
+        ("a=postgresql://me@10.0.0.7:5432/a", Kind.POSTGRES, "10.0.0.7:5432", False),
+        ("a=postgresql:///a?host=/var/run/postgresql", Kind.POSTGRES, "", True),
+        ("a=https://example.org/x?y=z", Kind.HTTP, "example.org", False),
+        ("a=tls://example.org:8443", Kind.TLS, "example.org:8443", False),
+        ("a=file:///etc/my%20app", Kind.FILES, "/etc/my app", True),
+    ],
+)
+def test_a_target_is_what_its_url_says(text: str, kind: Kind, address: str, is_local: bool) -> None:
+    target = Target.parse(text)
+
+    assert (target.name, target.kind, target.address, target.is_local) == ("a", kind, address, is_local)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "=redis://x",
+        "a=x:1",
+        "a=ftp://x",
+        "a=redis://",
+        "a=file:///",
+        "a=tls://x",
+        "a=tls://x:99999",
+        "a=redis://:pw@/0",
+        "a=http://x:y/",
+    ],
+)
+def test_what_is_no_target_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Target.parse(text)
+
+
+def test_a_refused_target_does_not_repeat_its_password() -> None:
+    with pytest.raises(ValueError, match="target 'a'") as told:
+        Target.parse("a=mysql://me:s3cret@db/a")
+
+    assert "s3cret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"), [([], "at least one target"), (["a=redis://x", "a=redis://y"], "'a' is given twice")]
+)
+def test_a_catalogue_has_targets_of_different_names(texts: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Catalogue.of(texts)
+
+
+@pytest.mark.parametrize(
+    ("members", "names", "missing"),
+    [
+        ({}, ["db-1", "db-2", "cache"], []),
+        ({"serverName": "cache"}, ["cache"], []),
+        ({"serverName": "db-*"}, ["db-1", "db-2"], []),
+        ({"serverName": "nobody"}, [], ["nobody"]),
+        ({"serverName": "all of them", "options": {"serverFilter": ["cache", "db-?"]}}, ["db-1", "db-2", "cache"], []),
+        ({"options": {"serverFilter": ["cache", "web-*", "x", "x"]}}, ["cache"], ["web-*", "x"]),
+        ({"options": {"serverFilter": []}}, ["db-1", "db-2", "cache"], []),
+        ({"serverName": "redis://10.0.0.7:6379/0"}, [], ["redis://10.0.0.7:6379/0"]),
+        ({"serverName": "file:///etc/passwd"}, [], ["file:///etc/passwd"]),
+    ],
+    ids=str,
+)
+def test_a_request_names_servers_of_the_catalogue_and_no_others(
+    members: dict[str, Any], names: list[str], missing: list[str]
+) -> None:
+    chosen, unknown = CATALOGUE.choose(request(**members))
+
+    assert ([target.name for target in chosen], unknown) == (names, missing)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "aspects"),
+    [
+        ("health", {}, {Aspect.STATUS}),
+        ("security", {}, {Aspect.SECURITY}),
+        ("compliance", {}, set(Aspect)),
+        ("health", {"validateConfig": True}, {Aspect.STATUS, Aspect.CONFIGURATION}),
+        ("health", {"checkCompliance": True}, {Aspect.STATUS, Aspect.SECURITY}),
+        ("security", {"checkServerStatus": True}, {Aspect.STATUS, Aspect.SECURITY}),
+        ("compliance", {"checkServerStatus": False}, set(Aspect)),
+    ],
+    ids=str,
+)
+def test_the_type_and_the_options_say_what_is_looked_at(
+    kind: str, options: dict[str, Any], aspects: set[Aspect]
+) -> None:
+    assert Scope.of(request(assessmentType=kind, options=options)).aspects == aspects
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("DB_PASSWORD", "changeme", ["defaultPasswords"]),
+        ("db.password", "Xq7-long-and-random", []),
+        ("PASSWORD_FILE", "/run/secrets/x", []),
+        ("DATABASE_URL", "postgresql://me:postgres@db/a", ["defaultPasswords"]),
+        ("api-key", "secret", ["defaultPasswords"]),
+        ("DEBUG", "true", ["debugOn"]),
+        ("app.debug", "on", ["debugOn"]),
+        ("debug", "false", []),
+        ("debug_level", "1", []),
+        ("ssl.protocol", "TLSv1.1", ["weakTls"]),
+        ("ssl_min_protocol_version", "TLSv1.2", []),
+        ("tls_min_version", "TLSv1", ["weakTls"]),
+        ("sslmode", "disable", ["weakTls"]),
+        ("sslmode", "verify-full", []),
+        ("verify_ssl", "false", ["weakTls"]),
+        ("ssl", "off", ["weakTls"]),
+        ("name", "off", []),
+    ],
+)
+def test_a_setting_is_judged_by_its_key_and_value(key: str, value: str, expected: list[str]) -> None:
+    assert list(faults(key, value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("PASSWORD", "x", True),
+        ("PASSWORD", "", False),
+        ("PASSWORD", "${DB_PASSWORD}", False),
+        ("URL", "redis://:pw@cache/0", True),
+        ("URL", "redis://:$PW@cache/0", False),
+        ("URL", "redis://cache/0", False),
+    ],
+)
+def test_a_secret_is_told_from_a_reference_to_one(key: str, value: str, expected: bool) -> None:
+    assert is_secret(key, value) is expected
+
+
+def test_headers_are_judged_as_those_of_the_scheme() -> None:
+    headers = {"content-security-policy": "x", "server": "nginx/1.25.3", "x-content-type-options": "nosniff"}
+    cookies = ["a=1; HttpOnly", "b=2; HttpOnly; Secure", "c=3"]
+
+    plain, encrypted = header_facts(headers, cookies, False), header_facts(headers, cookies, True)
+
+    assert plain["missingHeaders"] == ["referrer-policy"]
+    assert encrypted["missingHeaders"] == ["referrer-policy", "strict-transport-security"]
+    assert (plain["looseCookies"], encrypted["looseCookies"]) == (["c"], ["a", "c"])
+    assert plain["toldVersions"] == ["nginx/1.25.3"]

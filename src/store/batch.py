@@ -200,6 +200,17 @@ class BatchTransaction:
         await put_search_rows(self._connection, indexed)
         return after
 
+    async def rewrite(self, changes: BatchChanges) -> None:
+        """Write assessments anew from their creations on, whatever is there of them; counters stay; for a repair."""
+        await self.erase(list(changes.after))
+        await self.write(changes)
+        await add_totals(self._connection, self._partition, totals_change(changes.after, dict.fromkeys(changes.after)))
+
+    async def erase(self, assessment_ids: list[str]) -> None:
+        """Take out all rows of assessments as if they had never been; counters stay; for a repair."""
+        for query in ("delete_metrics", "delete_search_rows", "erase_trail", "delete_assessments"):
+            await self._connection.execute(QUERIES[query], assessment_ids)
+
     async def _unknown_heads(self, keys: Collection[str], known: Mapping[str, Head]) -> dict[str, Head]:
         """Those heads that no view knows; without a hash, what the last row of the trail comes to."""
         missing = [key for key in keys if key not in known]

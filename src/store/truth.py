@@ -1,0 +1,202 @@
+"""What Postgres says of some assessments at one moment, and whether a copy of one, in a cache, agrees with that.
+
+A copy is read before Postgres, and the position of its cache before the copy. So whoever finds a copy that is older
+than its cache's position allows, or newer than Postgres, or that says something else of the same version, has found
+more than a cache that is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NamedTuple
+
+import asyncpg
+from pydantic import ValidationError
+
+from ..models.assessment import AssessmentRecord
+from ..models.canonical import canonical
+from ..models.comparison import Field, compared, differing
+from ..models.events import event_from_json
+from ..models.sealed import UnreadableError, sealed_part
+from .encryption import KeyRing
+from .past import fold
+from .postgres import Connection, Pool, postgres_errors, record_from_row
+from .queries import QUERIES
+from .table import head_of
+
+_PAYLOADS = ("requestData", "resultData")
+
+
+class Copy(NamedTuple):
+    """What a cache has of one assessment."""
+
+    assessment_id: str
+    value: bytes
+    """The state as JSON."""
+    positions: Mapping[int, int]
+    """How far its cache reflected each partition before it was read."""
+    version: bytes | None = None
+    """What stands beside the state, in Redis."""
+
+
+class Verdict(Enum):
+    """How a copy stands to Postgres."""
+
+    EQUAL = auto()
+    BEHIND = auto()
+    """It is what the assessment was, and its cache has not got further."""
+    LEFT_OVER = auto()
+    """The assessment was deleted, and its cache did not hear of it, or has not got so far."""
+    DIFFERENT = auto()
+
+
+class Judgement(NamedTuple):
+    """A verdict, and what it is based on."""
+
+    verdict: Verdict
+    expected: bytes = b""
+    """What the copy should mean, in one text."""
+    found: bytes = b""
+    fields: Sequence[Field] = ()
+    """Where it is different."""
+
+
+@dataclass(slots=True)
+class Truth:
+    """One assessment in Postgres."""
+
+    state: AssessmentRecord | None = None
+    error: str = ""
+    """Why the state cannot be read, where it cannot."""
+    head: bytes | None = None
+    """The hash of the last audit row, as the state has it."""
+    rows: Sequence[asyncpg.Record] = ()
+    """Its trail, where that was read."""
+    deleted: bool = False
+    """Whether an assessment with this id was deleted, be it this one or another before."""
+    _states: list[AssessmentRecord] | None = field(default=None, repr=False)
+
+    def at(self, version: int) -> AssessmentRecord | None:
+        """What it was at a version, by its trail; nothing where the trail does not tell."""
+        if self._states is None:
+            try:
+                self._states = fold(event_from_json(row["value"]) for row in self.rows)
+            except ValueError:
+                self._states = []
+        return self._states[version - 1] if 0 < version <= len(self._states) else None
+
+    def is_in(self, version: int, positions: Mapping[int, int]) -> bool:
+        """Whether a cache that got so far should have this version, or a later one."""
+        for row in self.rows:
+            if row["new_version"] == version and row["command_partition"] is not None:
+                return bool(row["command_offset"] < positions.get(row["command_partition"], 0))
+        return True
+
+
+@asynccontextmanager
+async def one_moment(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection that sees Postgres as it is now, however long it looks.
+
+    Raises:
+        UnavailableError: Postgres is away.
+    """
+    with postgres_errors():
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+
+
+async def read_states(connection: Connection, assessment_ids: Collection[str]) -> dict[str, Truth]:
+    """The states of assessments, without their trails."""
+    truths = {key: Truth() for key in assessment_ids}
+    for row in await connection.fetch(QUERIES["load_states"], list(assessment_ids)):
+        truths[row["assessment_id"]] = read_state(row)
+    return truths
+
+
+def read_state(row: asyncpg.Record) -> Truth:
+    """A row of `assessment_states`, whatever somebody made of it."""
+    try:
+        return Truth(record_from_row(row), head=row["audit_hash"])
+    except ValidationError as error:
+        return Truth(error=f"a row that cannot be read: {error.errors()[0]['msg']}", head=row["audit_hash"])
+
+
+async def read_trails(connection: Connection, truths: Mapping[str, Truth]) -> None:
+    """Add what was of assessments before."""
+    rows: dict[str, list[asyncpg.Record]] = {}
+    for row in await connection.fetch(QUERIES["trails_of"], list(truths)):
+        rows.setdefault(row["assessment_id"], []).append(row)
+    for key, found in rows.items():
+        truths[key].rows = found
+    for row in await connection.fetch(QUERIES["deletions_of"], list(truths)):
+        truths[row["assessment_id"]].deleted = True
+
+
+async def judge_all(pool: Pool, copies: Collection[Copy], keys: KeyRing) -> dict[str, Judgement]:
+    """Judge copies of one cache by Postgres as it is now.
+
+    Raises:
+        UnavailableError: Postgres is away.
+    """
+    async with one_moment(pool) as connection:
+        truths = await read_states(connection, [copy.assessment_id for copy in copies])
+        judged = {copy.assessment_id: judge(copy, truths[copy.assessment_id], keys) for copy in copies}
+        odd = [copy for copy in copies if judged[copy.assessment_id].verdict is not Verdict.EQUAL]
+        if odd:
+            await read_trails(connection, {copy.assessment_id: truths[copy.assessment_id] for copy in odd})
+    return judged | {copy.assessment_id: judge(copy, truths[copy.assessment_id], keys) for copy in odd}
+
+
+def judge(copy: Copy, truth: Truth, keys: KeyRing) -> Judgement:
+    """Judge one copy."""
+    try:
+        record, head = AssessmentRecord.from_json(copy.value), head_of(copy.value)
+    except (ValidationError, ValueError):
+        return Judgement(Verdict.DIFFERENT, found=copy.value, fields=[Field("", "a state", "no state in JSON")])
+    if copy.version is not None and copy.version != str(record.version).encode():
+        stands = copy.version.decode(errors="replace")
+        return Judgement(Verdict.DIFFERENT, found=copy.value, fields=[Field("/v", record.version, stands)])
+    state = truth.state
+    is_reached = state is not None and truth.is_in(state.version, copy.positions)
+    if truth.deleted and not is_reached:
+        return Judgement(Verdict.LEFT_OVER)
+    if state is None:
+        return Judgement(Verdict.DIFFERENT, found=copy.value, fields=[Field("", None, f"version {record.version}")])
+    was = None
+    if not is_reached and record.version < state.version:
+        was = truth.at(record.version)
+        if was is None:
+            return Judgement(Verdict.BEHIND)  # of a trail that has not all rows nobody can tell what was
+    judged = compare(was or state, record)
+    if judged.verdict is Verdict.EQUAL:
+        fields = unreadable(record, keys)
+        if head is not None and head != truth.head and was is None:
+            fields.append(Field("/auditHash", None if truth.head is None else truth.head.hex(), head.hex()))
+        verdict = Verdict.DIFFERENT if fields else Verdict.EQUAL if was is None else Verdict.BEHIND
+        return judged._replace(verdict=verdict, fields=fields)
+    return judged
+
+
+def compare(expected: AssessmentRecord, found: AssessmentRecord) -> Judgement:
+    """Whether two states mean the same."""
+    forms = compared(expected), compared(found)
+    texts = canonical(forms[0]), canonical(forms[1])
+    if texts[0] == texts[1]:
+        return Judgement(Verdict.EQUAL, *texts)
+    return Judgement(Verdict.DIFFERENT, *texts, differing(*forms))
+
+
+def unreadable(record: AssessmentRecord, keys: KeyRing) -> list[Field]:
+    """The payloads that do not open though their key is there: their digests may fit all the same."""
+    fields = []
+    for name, value in zip(_PAYLOADS, (record.request_data, record.result_data), strict=True):
+        part = sealed_part(value)
+        if part is not None and keys.standing(part["keyId"]) != "missing":
+            try:
+                keys.open(record.assessment_id, value or {})
+            except UnreadableError as error:
+                fields.append(Field(f"/{name}", "a payload that opens", str(error)))
+    return fields

@@ -155,6 +155,8 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     """Keys that requests and results are encrypted with where they rest, `id:base64` with commas between, or a file
     with them; the first one encrypts. Without, nothing is encrypted."""
+    scrub_rate: Annotated[int, Field(ge=0, le=1000)] = 20
+    """Assessments a second whose copies a worker compares beside its work; 0 is none."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

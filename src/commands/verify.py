@@ -33,11 +33,12 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Compare the log in Kafka, Postgres, Redis and the workers' tables of this machine, and name all that differs.
+    """Compare all copies of every assessment, and name what differs.
 
-    Everything may run meanwhile. Each difference is a line: store, partition, id, field, what it should be, what it is.
-    The exit code is 0 where all is equal, 1 where something differs (or still does after --repair), and 2 where nothing
-    differs but something could not be compared. docs/verify.md says what mends what.
+    That is the log in Kafka, Postgres, Redis, and the workers' tables on this machine. Everything may run meanwhile.
+    Each difference is a line: store, partition, id, field, what it should be, what it is. The exit code is 0 where all
+    is equal, 1 where something differs (or still does after --repair), and 2 where nothing differs but something could
+    not be compared. docs/verify.md says what mends what.
 
     \b
     Example:

@@ -20,8 +20,8 @@ from ..models.events import EventType
 from ..settings import Settings
 from ..store.batch import BatchStore
 from ..store.cache import SharedCache
-from ..store.postgres import Pools, open_pools, postgres_errors
-from ..store.queries import QUERIES
+from ..store.moment import one_moment
+from ..store.postgres import Pools, open_pools
 from ..store.recovery import RecoveryStore
 from ..store.redis import open_redis
 from .errors import RecoveryError
@@ -136,11 +136,10 @@ class _Mending:
         partitions = range(self._settings.topic_partitions)
         async with open_consumer(self._settings) as consumer:
             found = await bounds(consumer, self._settings.events_topic, len(partitions))
-        begins = [first for first, _ in found]
-        with postgres_errors():
-            rows = await self._pool.fetch(QUERIES["rows_before_log"], assessment_ids, list(partitions), begins)
-        if rows or any(begins):
-            names = ", ".join(row["assessment_id"] for row in rows) or "one of them"
+        async with one_moment(self._pool) as moment:
+            older = await moment.older_than(dict.fromkeys(partitions, 0), assessment_ids)
+        if older or any(first for first, _ in found):
+            names = ", ".join(sorted(older or assessment_ids))
             raise RecoveryError(f"{names} may have been there before the log begins: the log cannot say what it was")
         for key in assessment_ids:
             partition = home_of(key, len(partitions))

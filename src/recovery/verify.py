@@ -18,11 +18,10 @@ from ..models.comparison import Difference, Field, Store, ids_of
 from ..settings import Settings
 from ..store.cache import SharedCache
 from ..store.encryption import KeyRing
+from ..store.moment import one_moment
 from ..store.postgres import Pool, open_pools
-from ..store.queries import QUERIES
 from ..store.redis import open_redis
 from ..store.table import StateTable
-from ..store.truth import one_moment
 from .findings import Findings
 from .progress import Progress
 from .rebuild import announce
@@ -34,9 +33,6 @@ _IDS_AT_ONCE = 500
 
 # A worker hears of what it has to forget within milliseconds.
 _HEARING_SECONDS = 2.0
-
-# To count a large table takes longer than any statement of the store itself may.
-_COUNTING_SECONDS = 600
 
 Answer = dict[str, Any]
 
@@ -75,12 +71,9 @@ async def verify(
 
 
 async def _check_counters(pool: Pool, findings: Findings) -> None:
-    async with one_moment(pool) as connection:
-        await connection.execute(f"SET LOCAL statement_timeout = '{_COUNTING_SECONDS}s'")
-        rows = await connection.fetch(QUERIES["wrong_counters"], timeout=_COUNTING_SECONDS)
-    for row in rows:
-        kind = "/".join(str(row[name]) for name in ("assessment_type", "source", "priority", "state"))
-        findings.add(Store.POSTGRES, 0, None, [Field(f"/counters/{kind}", row["expected"], row["found"])])
+    async with one_moment(pool) as moment:
+        for kind, expected, found in await moment.wrong_counters():
+            findings.add(Store.POSTGRES, 0, None, [Field(f"/counters/{kind}", expected, found)])
 
 
 async def _repair(check: CacheCheck, cache: SharedCache, findings: Findings) -> Answer:
@@ -123,7 +116,7 @@ def _answer(findings: Findings, found: int, tables: int) -> Answer:
         "assessments": len(ids_of(findings.differences)),
         "notComparable": findings.not_comparable,
         "notes": findings.notes,
-        "leftOver": {store: len(keys) for store, keys in findings.left_over.items()},
+        "leftOver": {store.value: len(keys) for store, keys in findings.left_over.items()},
         "tables": tables,
         "partitions": {str(number): each.to_wire() for number, each in findings.partitions.items()},
     }

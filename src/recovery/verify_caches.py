@@ -16,10 +16,11 @@ from ..models.comparison import Difference, Field, Store, ids_of
 from ..settings import Settings
 from ..store.cache import SharedCache
 from ..store.encryption import KeyRing
+from ..store.moment import judge_all
 from ..store.postgres import Pool
 from ..store.recovery import RecoveryStore
 from ..store.table import TableView, UnreadableTableError
-from ..store.truth import Copy, Judgement, Verdict, judge_all
+from ..store.truth import Copy, Judgement, Verdict
 from .findings import Findings
 from .progress import Progress
 from .verify_log import LogCheck

@@ -13,23 +13,22 @@ it lost something. So nothing here depends on when it is looked at, however the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.canonical import canonical
-from ..models.chain import PREVIOUS, entry_of_event, entry_of_row
+from ..models.chain import PREVIOUS, entry_of_event
 from ..models.comparison import Field, Store, differing
 from ..models.events import event_from_json
 from ..settings import Settings
 from ..store.encryption import KeyRing
-from ..store.postgres import Connection, Pool
-from ..store.queries import QUERIES
+from ..store.moment import Moment, one_moment
+from ..store.postgres import Pool
 from ..store.recovery import RecoveryStore
 from ..store.totals import owner_scope
-from ..store.truth import Judgement, Truth, Verdict, compare, one_moment, read_state, unreadable
+from ..store.truth import Judgement, Truth, Verdict, compare, unreadable
 from .findings import Findings
 from .log import bounds, home_of, open_consumer, read_deletions, read_events, watermarks
 from .partitions import for_each
@@ -116,8 +115,8 @@ class LogCheck:
                 self._scratch.delete(deletion.assessment_id, deletion.last_offset)
 
     async def _tell_cut(self, number: int, begins: int) -> None:
-        async with one_moment(self._pool) as connection:
-            rows = await connection.fetchval(QUERIES["count_trail_rows_below"], number, begins)
+        async with one_moment(self._pool) as moment:
+            rows = await moment.rows_below(number, begins)
         words = f"partition {number}: the log begins at command {begins}, and {rows} audit rows are older"
         self._findings.cannot_compare(rows, words)
 
@@ -126,12 +125,11 @@ class LogCheck:
         deleted = self._scratch.deletions({event.event.assessment_id for event in events})
         there = [event for event in events if event.offset > deleted.get(event.event.assessment_id, -1)]
         self._scratch.fold(number, there)
-        async with one_moment(self._pool) as connection:
-            rows = await connection.fetch(QUERIES["trail_rows_between"], number, first, end)
-            expected = {event.offset: _entry(event, number) for event in there}
-            found = {row["command_offset"]: entry_of_row(row) for row in rows}
+        expected = {event.offset: _entry(event, number) for event in there}
+        async with one_moment(self._pool) as moment:
+            found = await moment.entries(number, first, end)
             missing = {entry["assessmentId"] for offset, entry in expected.items() if offset not in found}
-            now_deleted = await _deletions(connection, missing)
+            now_deleted = await moment.deletions(missing)
         for offset in sorted(expected.keys() | found.keys()):
             self._compare_row(number, offset, expected.get(offset), found.get(offset), now_deleted)
 
@@ -163,22 +161,20 @@ class LogCheck:
         """Step 2."""
         last: str | None = ""
         while last is not None:
-            async with one_moment(self._pool) as connection:
-                last = await self._check_some(connection, last)
+            async with one_moment(self._pool) as moment:
+                last = await self._check_some(moment, last)
 
-    async def _check_some(self, connection: Connection, last: str) -> str | None:
-        rows = await connection.fetch(QUERIES["states_after"], last, _STATES)
-        states = {row["assessment_id"]: read_state(row) for row in rows}
+    async def _check_some(self, moment: Moment, last: str) -> str | None:
+        states = await moment.states_after(last, _STATES)
         log = self._scratch.get(states)
         odd = {key: state for key, state in states.items() if not self._is_as_logged(log.get(key), state)}
         if odd:
-            await self._check_odd(connection, odd, log)
-        found = await connection.fetch(QUERIES["search_rows_of"], list(states))
-        owners = {row["assessment_id"]: row["owner"] for row in found}
+            await self._check_odd(moment, odd, log)
+        owners = await moment.search_owners(states)
         for key in states.keys() - self.doubtful:
             self._check_search(key, states[key], owners)
-        self._progress.passed(len(rows))
-        return rows[-1]["assessment_id"] if rows else None
+        self._progress.passed(len(states))
+        return next(reversed(states), None)
 
     def _is_as_logged(self, folded: Folded | None, truth: Truth) -> bool:
         """Whether a state is what the log says, without a look at anything else."""
@@ -190,12 +186,11 @@ class LogCheck:
         self._take_judgement(folded.partition, truth.state, judged)
         return True
 
-    async def _check_odd(self, connection: Connection, states: Mapping[str, Truth], log: Mapping[str, Folded]) -> None:
+    async def _check_odd(self, moment: Moment, states: Mapping[str, Truth], log: Mapping[str, Folded]) -> None:
         """Those that are not as the log has them, or that it does not know: they may have moved on."""
-        expected = await self._moved_on(connection, list(states), log)
+        expected = await self._moved_on(moment, list(states), log)
         begins = {number: each.log_begins for number, each in self._findings.partitions.items()}
-        rows = await connection.fetch(QUERIES["rows_before_log"], list(states), list(begins), list(begins.values()))
-        before_log = {row["assessment_id"] for row in rows}
+        before_log = await moment.older_than(begins, states)
         for key, truth in states.items():
             folded = expected.get(key)
             partition = self.partition_of(key) if folded is None else folded.partition
@@ -211,25 +206,22 @@ class LogCheck:
             else:
                 self._take_judgement(partition, truth.state, compare(folded.state, truth.state))
 
-    async def _moved_on(
-        self, connection: Connection, keys: Sequence[str], log: Mapping[str, Folded]
-    ) -> dict[str, Folded]:
+    async def _moved_on(self, moment: Moment, keys: Sequence[str], log: Mapping[str, Folded]) -> dict[str, Folded]:
         """What assessments should be now: as the log has them, and what the trail has since."""
-        known, deleted = self._scratch.deletions(keys), await _deletions(connection, keys)
+        known, deleted = self._scratch.deletions(keys), await moment.deletions(keys)
         now = {key: log[key] for key in keys if key in log and deleted.get(key, -1) <= known.get(key, -1)}
         for number, partition in self._findings.partitions.items():
-            for row in await connection.fetch(QUERIES["later_events"], keys, number, partition.position):
-                key = row["assessment_id"]
-                now[key] = _then(now.get(key, Folded(number, None)), row["value"])
+            for key, value in await moment.events_from(keys, number, partition.position):
+                now[key] = _then(now.get(key, Folded(number, None)), value)
         return now
 
     async def _check_gone(self) -> None:
         """Step 3."""
         for keys in self._scratch.ids(_STATES):
-            async with one_moment(self._pool) as connection:
-                there = {row["assessment_id"] for row in await connection.fetch(QUERIES["present_ids"], keys)}
+            async with one_moment(self._pool) as moment:
+                there = await moment.present(keys)
                 gone = [key for key in keys if key not in there]
-                expected = await self._moved_on(connection, gone, self._scratch.get(gone)) if gone else {}
+                expected = await self._moved_on(moment, gone, self._scratch.get(gone)) if gone else {}
             for key, folded in expected.items():
                 self._findings.partitions[folded.partition].add("states", key.encode(), b"")
                 version = "a state" if folded.state is None else f"version {folded.state.version}"
@@ -275,9 +267,3 @@ def _then(folded: Folded, value: str) -> Folded:
         return folded.then(event_from_json(value))
     except ValueError as error:
         return Folded(folded.partition, None, f"a row of its trail cannot be read: {error}")
-
-
-async def _deletions(connection: Connection, keys: Any) -> dict[str, int]:
-    """The last offsets of those that were deleted by now."""
-    rows = await connection.fetch(QUERIES["deletions_of"], list(keys)) if keys else []
-    return {row["assessment_id"]: row["last_offset"] for row in rows}

@@ -208,8 +208,10 @@ class BatchTransaction:
 
     async def erase(self, assessment_ids: list[str]) -> None:
         """Take out all rows of assessments as if they had never been; counters stay; for a repair."""
-        for query in ("delete_metrics", "delete_search_rows", "erase_trail", "delete_assessments"):
-            await self._connection.execute(QUERIES[query], assessment_ids)
+        await self._connection.execute(QUERIES["delete_metrics"], assessment_ids)
+        await self._connection.execute(QUERIES["delete_search_rows"], assessment_ids)
+        await self._connection.execute(QUERIES["erase_trail"], assessment_ids)
+        await self._connection.execute(QUERIES["delete_assessments"], assessment_ids)
 
     async def _unknown_heads(self, keys: Collection[str], known: Mapping[str, Head]) -> dict[str, Head]:
         """Those heads that no view knows; without a hash, what the last row of the trail comes to."""

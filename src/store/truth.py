@@ -7,8 +7,7 @@ more than a cache that is behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
@@ -23,8 +22,6 @@ from ..models.events import event_from_json
 from ..models.sealed import UnreadableError, sealed_part
 from .encryption import KeyRing
 from .past import fold
-from .postgres import Connection, Pool, postgres_errors, record_from_row
-from .queries import QUERIES
 from .table import head_of
 
 _PAYLOADS = ("requestData", "resultData")
@@ -94,60 +91,6 @@ class Truth:
             if row["new_version"] == version and row["command_partition"] is not None:
                 return bool(row["command_offset"] < positions.get(row["command_partition"], 0))
         return True
-
-
-@asynccontextmanager
-async def one_moment(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection that sees Postgres as it is now, however long it looks.
-
-    Raises:
-        UnavailableError: Postgres is away.
-    """
-    with postgres_errors():
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            yield connection
-
-
-async def read_states(connection: Connection, assessment_ids: Collection[str]) -> dict[str, Truth]:
-    """The states of assessments, without their trails."""
-    truths = {key: Truth() for key in assessment_ids}
-    for row in await connection.fetch(QUERIES["load_states"], list(assessment_ids)):
-        truths[row["assessment_id"]] = read_state(row)
-    return truths
-
-
-def read_state(row: asyncpg.Record) -> Truth:
-    """A row of `assessment_states`, whatever somebody made of it."""
-    try:
-        return Truth(record_from_row(row), head=row["audit_hash"])
-    except ValidationError as error:
-        return Truth(error=f"a row that cannot be read: {error.errors()[0]['msg']}", head=row["audit_hash"])
-
-
-async def read_trails(connection: Connection, truths: Mapping[str, Truth]) -> None:
-    """Add what was of assessments before."""
-    rows: dict[str, list[asyncpg.Record]] = {}
-    for row in await connection.fetch(QUERIES["trails_of"], list(truths)):
-        rows.setdefault(row["assessment_id"], []).append(row)
-    for key, found in rows.items():
-        truths[key].rows = found
-    for row in await connection.fetch(QUERIES["deletions_of"], list(truths)):
-        truths[row["assessment_id"]].deleted = True
-
-
-async def judge_all(pool: Pool, copies: Collection[Copy], keys: KeyRing) -> dict[str, Judgement]:
-    """Judge copies of one cache by Postgres as it is now.
-
-    Raises:
-        UnavailableError: Postgres is away.
-    """
-    async with one_moment(pool) as connection:
-        truths = await read_states(connection, [copy.assessment_id for copy in copies])
-        judged = {copy.assessment_id: judge(copy, truths[copy.assessment_id], keys) for copy in copies}
-        odd = [copy for copy in copies if judged[copy.assessment_id].verdict is not Verdict.EQUAL]
-        if odd:
-            await read_trails(connection, {copy.assessment_id: truths[copy.assessment_id] for copy in odd})
-    return judged | {copy.assessment_id: judge(copy, truths[copy.assessment_id], keys) for copy in odd}
 
 
 def judge(copy: Copy, truth: Truth, keys: KeyRing) -> Judgement:

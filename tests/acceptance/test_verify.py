@@ -10,25 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from tests.harness.corruption import corrupt_postgres, corrupt_redis, corrupt_tables, told
 from tests.harness.installation import Installation, create_installation, database_name, drop_database
 from tests.harness.judge import settled
 from tests.harness.load import open_sender, under_load
 from tests.harness.recovery import Unseen, difference, snapshot
 from tests.harness.waiting import eventually
+from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.chaos.messages import Traffic
 from assessmentstore.chaos.seals import evidence_against
-from assessmentstore.models.comparison import Difference
+from assessmentstore.chaos.topics import read_topic
+from assessmentstore.models.comparison import Difference, Store
+from assessmentstore.recovery.errors import RecoveryError
 from assessmentstore.recovery.findings import Findings
 from assessmentstore.recovery.mend import mend
 from assessmentstore.recovery.verify import verify
 from assessmentstore.settings import Settings
+from assessmentstore.web.auth import Role
 
 _MESSAGES = 400
+
+_ALARM = "a copy is not what it should be"
 
 
 @dataclass(frozen=True)
@@ -61,15 +71,16 @@ class Loaded:
             env=self.installation.environment(), cwd=self.installation.settings.data_dir,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert done.stdout, done.stderr
-        return done.returncode, [orjson.loads(line) for line in done.stdout.splitlines()]
+        lines = [orjson.loads(line) for line in done.stdout.splitlines()]
+        assert "differences" in lines[-1], done.stderr
+        return done.returncode, lines
 
 
 @pytest.fixture(scope="module")
 def loaded(services: Settings, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     """One for all tests of this module: each leaves it whole."""
     folder: Path = tmp_path_factory.mktemp("verify")
-    installation = asyncio.run(create_installation(services, template_database, folder))
+    installation = asyncio.run(create_installation(services, template_database, folder, scrub_rate=200))
     made = Loaded(installation, Cluster(installation))
     try:
         asyncio.run(made.work())
@@ -80,34 +91,95 @@ def loaded(services: Settings, template_database: str, tmp_path_factory: pytest.
 
 
 async def test_nine_corruptions_are_named_and_gone_after_repair_and_replay(loaded: Loaded) -> None:
-    """Caches are mended by the command beside a worker, the truth by the step that it names, with workers stopped."""
-    installation = loaded.installation
-    before = await snapshot(installation)
+    """A worker's scrubber sees them too. Caches are mended beside it, the truth by the step that is told."""
+    installation, before = loaded.installation, await snapshot(loaded.installation)
     findings, answer = await loaded.verify()
     assert told(findings.differences) == {}, "what is whole is told to be whole, or nothing is proved"
     assert (answer["notComparable"], answer["tables"]) == (0, 4)
     ids = [row[0] for row in before["assessment_states"] if row[2] > 1]
-    planted = await corrupt_postgres(installation, ids[:3])
+    planted = corrupt_tables(_folder(installation, loaded.cluster.workers[0]), ids[5:8])
+    worker = loaded.cluster.start(port=loaded.cluster.workers[0].port)
+    await worker.until_ready()
     planted |= await corrupt_redis(installation, [*ids[3:5], "never-was"])
-    planted |= corrupt_tables(_folder(installation, loaded.cluster.workers[0]), ids[5:8])
+    planted |= await corrupt_postgres(installation, ids[:3])
+    wrong = {store: sorted(key for each, key in planted if each == store and key) for store in Store}
 
     findings, answer = await loaded.verify()
 
     assert told(findings.differences) == planted
-    assert len({key for _, key in planted}) == answer["assessments"] == 9
+    assert answer["assessments"] == sum(map(len, wrong.values())) == 9
+    # What has no row left, what never was, and a row that leads to the same state it does not see.
+    seen = [ids[0], *ids[3:5], *wrong[Store.ROCKSDB]]
+    await eventually(lambda: _scrubber_found(worker, seen), "the scrubber to tell what is wrong")
     code, lines = loaded.run("--repair")
     assert code == 1
-    assert {line["assessmentId"] for line in lines[:-1]} == {key for _, key in planted}
-    assert {each["assessmentId"] for each in lines[-1]["mended"]} == {key for store, key in planted if store != "postgres"}
-    wrong = [key for store, key in planted if store == "postgres"]
-    assert all(f"--assessment {key}" in lines[-1]["advice"][0] for key in wrong)
-    mended = await mend(installation.settings, wrong, Unseen())
-    assert mended["versions"].keys() == set(wrong)
+    again = {(line["store"], line["assessmentId"] or "") for line in lines[:-1]}
+    assert again == planted.keys()
+    assert {each["assessmentId"] for each in lines[-1]["mended"]} == {*wrong[Store.REDIS], *wrong[Store.ROCKSDB]}
+    assert all(f"--assessment {key}" in lines[-1]["advice"][0] for key in wrong[Store.POSTGRES])
+    await eventually(lambda: _corruptions(worker, {"redis": 0, "rocksdb": 0, "postgres": 1}), "the metric to fall")
+    await worker.stop()
+    mended = await mend(installation.settings, wrong[Store.POSTGRES], Unseen())
+    assert sorted(mended["versions"]) == wrong[Store.POSTGRES]
     assert difference(before, await snapshot(installation)) == []
     assert await evidence_against(installation) == []
     code, lines = loaded.run()
     assert (code, lines[-1]["differences"], lines[-1]["notComparable"]) == (0, 0, 0)
 
 
+async def test_a_store_that_moves_is_no_store_that_is_wrong(loaded: Loaded) -> None:
+    """Commands, a cleanup that deletes, a worker that is killed, and another that takes over."""
+    installation = loaded.installation
+    first = loaded.cluster.start()
+    await first.until_ready()
+    async with under_load(installation, seed=23, rate=200), running_web(installation) as web:
+        found = [await loaded.verify()]
+        deleted = await web.ask("POST", "/maintenance/cleanup", {"retentionDays": 0}, role=Role.ADMIN)
+        found.append(await loaded.verify())
+        second = loaded.cluster.start()
+        first.kill9()
+        found.append(await loaded.verify())
+        await second.until_ready()
+        found.append(await loaded.verify())
+    await settled(installation)
+    await second.stop()
+    found.append(await loaded.verify())
+
+    assert deleted.body["deleted"] > 10, deleted.body
+    assert [told(findings.differences) for findings, _ in found] == [{}] * len(found)
+    assert [answer["notComparable"] for _, answer in found] == [0] * len(found)
+    assert [line for each in (first, second) for line in each.log.read_text().splitlines() if _ALARM in line] == []
+
+
+async def test_a_log_that_was_cut_is_neither_right_nor_wrong(loaded: Loaded) -> None:
+    settings = loaded.installation.settings
+    events = await read_topic(settings, settings.events_topic, settings.topic_partitions)
+    middle = events[1][len(events[1]) // 2]
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(settings.events_topic, 1): RecordsToDelete(middle.offset)})
+    await admin.close()
+
+    code, lines = loaded.run()
+
+    assert (code, lines[-1]["differences"]) == (2, 0)
+    assert lines[-1]["notComparable"] > 0
+    assert f"the log begins at command {middle.header('ce_commandoffset')}" in lines[-1]["notes"][0]
+    with pytest.raises(RecoveryError, match="does not have its beginning"):
+        await mend(settings, [(middle.key or b"").decode()], Unseen())
+
+
 def _folder(installation: Installation, worker: Worker) -> Path:
     return installation.settings.data_dir / f"worker-{worker.port}"
+
+
+async def _scrubber_found(worker: Worker, ids: list[str]) -> bool:
+    lines = [orjson.loads(line) for line in worker.log.read_text().splitlines() if _ALARM in line]
+    return {line["assessment_id"] for line in lines} == set(ids)
+
+
+async def _corruptions(worker: Worker, expected: dict[str, int]) -> bool:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{worker.port}/metrics") as answer:
+        text = await answer.text()
+    lines = [f'assessmentstore_corruptions{{store="{store}"}} {count}.0' for store, count in expected.items()]
+    return all(line in text for line in lines) and "assessmentstore_scrubbed_assessments_total 0.0" not in text

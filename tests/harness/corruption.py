@@ -36,15 +36,18 @@ async def corrupt_postgres(installation: Installation, ids: Sequence[str]) -> Pl
             " WHERE assessment_id = $1 AND new_version = 1",
             row,
         )
-        version = await database.fetchval("SELECT version FROM assessment_states WHERE assessment_id = $1", lost)
+        there = await database.fetchrow("SELECT * FROM assessment_states WHERE assessment_id = $1", lost)
+        assert there is not None
         for table in ("metrics", "search", "audit_trail", "states"):
             await database.execute(f"DELETE FROM assessment_{table} WHERE assessment_id = $1", lost)
-    rows = {f"/auditTrail/{number + 1}" for number in range(version)}
+    rows = {f"/auditTrail/{number + 1}" for number in range(there["version"])}
+    kind = "/".join(str(there[name] or "") for name in ("assessment_type", "source", "priority", "state"))
     # Whoever changes a row by hand moves its time, too: a trigger sees to that.
     return {
         ("postgres", state): {"/message", "/updatedAt"},
         ("postgres", row): {"/auditTrail/1/details/commandId"},
         ("postgres", lost): {"", *rows},
+        ("postgres", ""): {f"/counters/{kind}"},
     }
 
 
@@ -53,14 +56,15 @@ async def corrupt_redis(installation: Installation, ids: Sequence[str]) -> Plant
     changed, ahead, unknown = ids
     prefix = installation.settings.topic_prefix
     async with installation.redis() as redis:
-        state = orjson.loads(await redis.hget(f"{prefix}assessment:{changed}", "d"))
-        await redis.hset(f"{prefix}assessment:{changed}", "d", orjson.dumps(state | {"progress": 101}))
-        state = orjson.loads(await redis.hget(f"{prefix}assessment:{ahead}", "d"))
-        version = state["version"] + 7
-        fields = {"v": version, "d": orjson.dumps(state | {"version": version})}
-        await redis.hset(f"{prefix}assessment:{ahead}", mapping=fields)
-        fields = {"v": 7, "d": orjson.dumps(state | {"assessmentId": unknown, "version": 7})}
-        await redis.hset(f"{prefix}assessment:{unknown}", mapping=fields)
+
+        async def write(key: str, of: str, **changes: Any) -> None:
+            state = orjson.loads(await redis.hget(f"{prefix}assessment:{of}", "d") or b"") | changes
+            value = orjson.dumps(state)
+            await redis.hset(f"{prefix}assessment:{key}", mapping={"v": state["version"], "d": value})
+
+        await write(changed, changed, progress=101)
+        await write(ahead, ahead, version=70)
+        await write(unknown, ahead, assessmentId=unknown, version=7)
     return {("redis", changed): {"/progress"}, ("redis", ahead): {"/version"}, ("redis", unknown): {""}}
 
 

@@ -70,6 +70,10 @@ WHERE command_partition = $1 AND command_offset >= $2 AND command_offset < $3 AN
 ORDER BY command_offset
 LIMIT $4
 
+-- trail_end --
+-- The last command of one partition that was accepted.
+SELECT max(command_offset) FROM assessment_audit_trail WHERE command_partition = $1
+
 -- erase_trail --
 -- The trails of assessments that are written anew, or that never were: no deletion by retention, which would be noted.
 DELETE FROM assessment_audit_trail WHERE assessment_id = ANY($1::text[])

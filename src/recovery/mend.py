@@ -50,7 +50,7 @@ async def mend(settings: Settings, assessment_ids: Sequence[str], progress: Prog
     """
     await refuse_beside_workers(settings)
     await end_transactions(settings)
-    await announce(settings, progress)
+    await announce(settings, progress, events_only=True)
     versions = dict[str, int | None]()
     async with open_pools(settings, application="assessmentstore replay") as pools:
         mending = _Mending(settings, pools, progress)

@@ -56,7 +56,7 @@ async def verify(
         UnavailableError: a service is away.
     """
     findings, keys = Findings(settings.topic_partitions, tell), KeyRing.of(settings)
-    await announce(settings, progress)
+    await announce(settings, progress, events_only=True)
     async with open_pools(settings, application="assessmentstore verify") as pools, open_redis(settings) as redis:
         cache = SharedCache(redis, settings.topic_prefix)
         with open_scratch(settings.data_dir) as scratch:
@@ -65,9 +65,10 @@ async def verify(
             await _check_counters(pools.read, findings)
             check = CacheCheck(settings, pools.read, cache, findings, keys, log, progress)
             await check.run()
-            found = len(findings.differences)
-            repaired = await _repair(check, cache, findings) if repair else {}
-    return findings, _answer(findings, found, len(check.tables)) | repaired
+            answer = _found(findings, len(check.tables))
+            if repair:
+                answer |= await _repair(check, cache, findings)
+    return findings, answer | {"advice": _advice(findings)}
 
 
 async def _check_counters(pool: Pool, findings: Findings) -> None:
@@ -93,6 +94,8 @@ async def _repair(check: CacheCheck, cache: SharedCache, findings: Findings) -> 
         await asyncio.sleep(_HEARING_SECONDS)
     remaining = await check.still_wrong(wrong)
     findings.differences = [*findings.of(Store.POSTGRES), *remaining]
+    for keys in findings.left_over.values():
+        keys.clear()
     mended = [each for each in wrong if each not in remaining]
     told = [{"store": each.store, "assessmentId": each.assessment_id, "field": each.field.pointer} for each in mended]
     return {"mended": told, "forgotten": len(ids), "notMended": len(remaining)}
@@ -109,10 +112,9 @@ def _evict_from_idle_tables(paths: Iterable[Path], ids: Sequence[str]) -> None:
             table.evict(ids)
 
 
-def _answer(findings: Findings, found: int, tables: int) -> Answer:
-    truth = findings.of(Store.POSTGRES)
-    answer: Answer = {
-        "differences": found,
+def _found(findings: Findings, tables: int) -> Answer:
+    return {
+        "differences": len(findings.differences),
         "assessments": len(ids_of(findings.differences)),
         "notComparable": findings.not_comparable,
         "notes": findings.notes,
@@ -120,11 +122,11 @@ def _answer(findings: Findings, found: int, tables: int) -> Answer:
         "tables": tables,
         "partitions": {str(number): each.to_wire() for number, each in findings.partitions.items()},
     }
-    return answer | {"advice": advice} if (advice := _advice(truth, findings)) else answer
 
 
-def _advice(truth: Sequence[Difference], findings: Findings) -> list[str]:
+def _advice(findings: Findings) -> list[str]:
     """What mends each kind of difference."""
+    truth = findings.of(Store.POSTGRES)
     advice = []
     if findings.of(Store.REDIS, Store.ROCKSDB) or any(findings.left_over.values()):
         advice.append("caches: assessmentstore verify --repair")

@@ -163,6 +163,7 @@ class CacheCheck:
     async def _judge(self, store: Store, copies: Sequence[Copy]) -> set[str]:
         """Judge copies but for those of doubtful assessments, and return those that are different."""
         copies = [copy for copy in copies if copy.assessment_id not in self._log.doubtful]
+        self._progress.expect(len(copies))
         judged = await judge_all(self._pool, copies, self._keys)
         for key, judgement in judged.items():
             self._take(store, key, judgement)

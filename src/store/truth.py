@@ -86,7 +86,7 @@ class Truth:
         return self._states[version - 1] if 0 < version <= len(self._states) else None
 
     def is_in(self, version: int, positions: Mapping[int, int]) -> bool:
-        """Whether a cache that got so far should have this version, or a later one."""
+        """Whether a cache that got so far has seen this version; of one that is not in the trail, it has."""
         for row in self.rows:
             if row["new_version"] == version and row["command_partition"] is not None:
                 return bool(row["command_offset"] < positions.get(row["command_partition"], 0))
@@ -103,13 +103,12 @@ def judge(copy: Copy, truth: Truth, keys: KeyRing) -> Judgement:
         stands = copy.version.decode(errors="replace")
         return Judgement(Verdict.DIFFERENT, found=copy.value, fields=[Field("/v", record.version, stands)])
     state = truth.state
-    is_reached = state is not None and truth.is_in(state.version, copy.positions)
-    if truth.deleted and not is_reached:
+    if truth.deleted and (state is None or not truth.is_in(state.version, copy.positions)):
         return Judgement(Verdict.LEFT_OVER)
     if state is None:
         return Judgement(Verdict.DIFFERENT, found=copy.value, fields=[Field("", None, f"version {record.version}")])
     was = None
-    if not is_reached and record.version < state.version:
+    if record.version < state.version and not truth.is_in(record.version + 1, copy.positions):
         was = truth.at(record.version)
         if was is None:
             return Judgement(Verdict.BEHIND)  # of a trail that has not all rows nobody can tell what was

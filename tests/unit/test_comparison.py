@@ -56,7 +56,8 @@ def truth(version: int = 4, *, deleted: bool = False, gone: bool = False) -> Tru
         pytest.param(4, 20, Verdict.EQUAL, id="the same, filled in before its position came"),
         pytest.param(3, 40, Verdict.BEHIND, id="the cache has not got further"),
         pytest.param(1, 11, Verdict.BEHIND, id="far behind"),
-        pytest.param(3, 41, Verdict.DIFFERENT, id="the cache has passed a change that it does not have"),
+        pytest.param(3, 41, Verdict.DIFFERENT, id="the cache has passed the last change, and does not have it"),
+        pytest.param(1, 31, Verdict.DIFFERENT, id="the cache has passed changes, though not the last"),
     ],
 )
 def test_a_copy_may_be_as_old_as_the_position_of_its_cache(version: int, position: int, wanted: Verdict) -> None:

@@ -180,7 +180,7 @@ def _against_trail(truth: Truth, keys: KeyRing) -> list[Field]:
     if truth.state is None:
         return [Field("", f"version {last}", None)] if last else []
     if not truth.rows or truth.rows[0]["new_version"] != 1:
-        return []  # it was there before there were trails, or its own is too long
+        return []  # it was there before there were trails
     was = truth.at(last)
     if was is None:
         return [Field("/auditTrail", "events that follow on each other", "others")]

@@ -206,6 +206,8 @@ class Settings(BaseSettings):
     """The most attempts that one worker begins at each compliance server at once."""
     compliance_call_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """Seconds that one call to a compliance server may take; how long the assessment may is in its request."""
+    scrub_rate: Annotated[int, Field(ge=0, le=1000)] = 20
+    """Assessments a second whose copies a worker compares beside its work; 0 is none."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

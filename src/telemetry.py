@@ -39,6 +39,10 @@ CPU_USAGE = Gauge("assessmentstore_cpu_usage_percent", "CPU use of this process 
 ERRORS = Counter("assessmentstore_errors_total", "Errors by type", ["error_type"])
 
 # What an operator needs besides.
+SCRUBBED = Counter("assessmentstore_scrubbed_assessments", "Assessments whose copies were compared by the way")
+CORRUPTIONS = Gauge(
+    "assessmentstore_corruptions", "Assessments that a store does not have as it should, as far as is known", ["store"]
+)
 COMMANDS = Counter("assessmentstore_commands", "Commands judged, by type and outcome", ["type", "outcome"])
 DUPLICATES = Counter("assessmentstore_duplicate_commands", "Commands whose id was seen before")
 DEAD_LETTERS = Counter("assessmentstore_dead_letters", "Records that were not commands")

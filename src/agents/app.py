@@ -8,6 +8,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any
 
 import faust
@@ -39,6 +40,7 @@ from .commands import PartitionProcessor
 from .crash_points import CrashPoints
 from .evictions import evicting
 from .lanes import Lanes
+from .scrubber import Scrubber, scrubbing
 from .timers import Timers
 
 log = structlog.get_logger(__name__)
@@ -85,6 +87,11 @@ class Tables:
             table.close()
 
 
+def own_tables(tables: Tables, lanes: Lanes) -> dict[int, StateTable]:
+    """The tables of the partitions that this worker has now."""
+    return {partition: tables.open(partition) for partition, lane in lanes.current.items() if lane.flowing}
+
+
 class WorkerStates:
     """Reads on a worker: its own partitions from the tables, everything else as every other process does."""
 
@@ -103,9 +110,7 @@ class WorkerStates:
             StaleError: nobody has applied as much as `positions` name, not even after a moment.
             UnavailableError: it is in no table, and neither Redis nor Postgres answers.
         """
-        own = {
-            partition: self._tables.open(partition) for partition, lane in self._lanes.current.items() if lane.flowing
-        }
+        own = own_tables(self._tables, self._lanes)
         if positions is None or positions.reached_by({key: table.position or 0 for key, table in own.items()}):
             for table in own.values():
                 state = table.get(assessment_id)
@@ -158,6 +163,10 @@ class CommandsApp(faust.App):
         self.lanes = Lanes(self._processors(tables, keys), self._end_on_bug, batch_size=self.settings.batch_size)
         # A worker reads little that it does not own: replicas are for the API.
         router = ReadRouter(self.pools.read, self.settings.commands_topic)
+        if rate := self.settings.scrub_rate:
+            own = partial(own_tables, tables, self.lanes)
+            scrubber = Scrubber(self.pools.read, self.shared_cache, own, keys, rate=rate)
+            await self._resources.enter_async_context(scrubbing(scrubber))
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache, keys), keys)
         timers = Timers(self.settings, TimerStore(self.pools.read), self._positions)
         await self._resources.enter_async_context(background(timers.run))

@@ -128,15 +128,19 @@ def verify(
 
 
 @audit.command()
-def check() -> None:
+def check(
+    topic: Annotated[
+        bool, typer.Option("--topic", help="Compare the checkpoints with those that were published to Kafka, too.")
+    ] = False,
+) -> None:
     """Walk every chain and every checkpoint that is stored, and tell all that does not fit.
 
     It is read from Postgres as it is at one moment, and changes nothing. The exit code is 0 where all is as it was, and
-    1 where something was changed.
+    1 where something was changed. With --topic, checkpoints that were taken out of Postgres are found, too.
 
     \b
     Example:
-      ASSESSMENTSTORE_AUDIT_PUBLIC_KEYS=audit.key.pub assessmentstore audit check
+      ASSESSMENTSTORE_AUDIT_PUBLIC_KEYS=audit.key.pub assessmentstore audit check --topic
     """
     from ..settings import Settings
     from ..store.audit import MOST_FAULTS
@@ -156,13 +160,24 @@ def check() -> None:
                     if told == MOST_FAULTS:
                         typer.echo(f"... and maybe more: {MOST_FAULTS} are told")
                         break
-        return told
+        return told + (await _compare_with_topic(settings) if topic else 0)
 
     if not keys.ids:
         typer.echo("no checkpoint can be believed: set ASSESSMENTSTORE_AUDIT_PUBLIC_KEYS", err=True)
     if asyncio.run(walk()):
         raise typer.Exit(_FAULTY)
     typer.echo("the audit trail is as it was written")
+
+
+async def _compare_with_topic(settings: Settings) -> int:
+    from ..recovery.checkpoints import unlike_published
+    from ..store.postgres import open_read_pool
+
+    async with open_read_pool(settings, settings.database_url, "audit") as pool:
+        faults = await unlike_published(settings, pool)
+    for fault in faults:
+        typer.echo(fault)
+    return len(faults)
 
 
 @asynccontextmanager

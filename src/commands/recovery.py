@@ -33,6 +33,10 @@ def replay(
     caches: Annotated[
         bool, typer.Option("--caches", help="Fill Redis, and the tables of stopped workers, from Postgres.")
     ] = False,
+    assessment: Annotated[
+        list[str] | None,
+        typer.Option(help="Write this assessment in Postgres anew from the log; may repeat.", show_default=False),
+    ] = None,
     to_kafka: Annotated[
         bool, typer.Option("--to-kafka", help="Kafka is lost: fill its topics from the audit trail.")
     ] = False,
@@ -48,19 +52,24 @@ def replay(
     Example:
       assessmentstore replay
       assessmentstore replay --schema may --until 2026-05-01T00:00:00Z
+      assessmentstore replay --assessment a1   # where verify says that its rows are not what the log says
     """
     from ..recovery import replay as ways
+    from ..recovery.mend import mend
     from ..settings import Settings
 
     settings = Settings.load()
-    if sum((schema is not None, caches, to_kafka)) > 1:
-        raise typer.BadParameter("--schema, --caches and --to-kafka are three different things: choose one")
+    if sum((schema is not None, caches, to_kafka, bool(assessment))) > 1:
+        raise typer.BadParameter("--schema, --caches, --assessment and --to-kafka are different things: choose one")
     moment = _until(until, until_offset or [])
     if schema is None and not moment.is_end:
         raise typer.BadParameter("a moment of the past is built into a schema of its own: add --schema NAME")
     if caches:
         with measured("filling the caches", "assessments") as progress:
             answer = asyncio.run(ways.replay_caches(settings, progress))
+    elif assessment:
+        with measured("writing anew", "records") as progress:
+            answer = asyncio.run(mend(settings, assessment, progress))
     elif to_kafka:
         with measured("filling the topics", "commands") as progress:
             answer = asyncio.run(ways.replay_to_kafka(settings, progress))

@@ -18,7 +18,12 @@ def state_changes(before: AssessmentRecord, after: AssessmentRecord) -> list[Jso
 
     A side that has no such member is left out. A list is one value: what has moved in it is not told.
     """
-    return list(_changes("", _json(before), _json(after)))
+    return list(changes(_json(before), _json(after)))
+
+
+def changes(before: JsonObject, after: JsonObject) -> Iterator[JsonObject]:
+    """The same of any two objects."""
+    return _changes("", before, after)
 
 
 def _changes(pointer: str, before: Any, after: Any) -> Iterator[JsonObject]:

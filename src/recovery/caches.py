@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-from redis.asyncio import Redis
 
 from ..models.assessment import AssessmentRecord
 from ..settings import Settings
 from ..store.cache import SharedCache
 from ..store.postgres import open_pools
 from ..store.recovery import RecoveryStore
-from ..store.redis import open_redis, redis_errors
+from ..store.redis import open_redis
 from ..store.table import StateTable
 from .errors import RecoveryError
 from .progress import Progress
-
-_KEYS_AT_ONCE = 1000
 
 Tables = Mapping[int, Sequence[StateTable]]
 """Of each partition, the tables of all workers that had it."""
@@ -33,9 +28,7 @@ async def forget_redis(settings: Settings) -> None:
         UnavailableError: Redis is away.
     """
     async with open_redis(settings) as redis:
-        with redis_errors():
-            for kind in ("assessment", "position"):
-                await _forget(redis, f"{_literal(settings.topic_prefix)}{kind}:*")
+        await SharedCache(redis, settings.topic_prefix).forget_all()
 
 
 async def rebuild_caches(settings: Settings, progress: Progress) -> dict[str, int]:
@@ -54,7 +47,7 @@ async def rebuild_caches(settings: Settings, progress: Progress) -> dict[str, in
             counts["tables"] = sum(map(len, tables.values()))
             # Positions first: what is applied after this was looked at is newer than what is told.
             positions = await store.positions()
-            await forget_redis(settings)
+            await cache.forget_all()
             progress.expect(await store.count())
             async for states in store.states():
                 await cache.bulk_set(states)
@@ -103,19 +96,3 @@ def _fill(
             table.apply(values, position=positions[partition])
             written += len(values)
     return written
-
-
-async def _forget(redis: Redis, pattern: str) -> None:
-    keys: list[bytes] = []
-    async for key in redis.scan_iter(match=pattern, count=_KEYS_AT_ONCE):
-        keys.append(key)
-        if len(keys) == _KEYS_AT_ONCE:
-            await redis.unlink(*keys)
-            keys.clear()
-    if keys:
-        await redis.unlink(*keys)
-
-
-def _literal(prefix: str) -> str:
-    """A prefix as a pattern that matches it alone: of its characters only these mean something to Redis."""
-    return re.sub(r"([\\*?\[\]])", r"\\\1", prefix)

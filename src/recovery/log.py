@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.partitioner import murmur2
 
 from ..agents.crash_points import CrashPoints
 from ..agents.publisher import Publisher, kafka_errors
@@ -19,7 +20,7 @@ from ..models.errors import UnavailableError
 from ..settings import Settings
 from .errors import RecoveryError
 from .partitions import for_each
-from .records import LogItem, command_offset, read_checkpoint, read_event, read_letter, read_rejection
+from .records import LoggedEvent, LogItem, command_offset, read_checkpoint, read_event, read_letter, read_rejection
 
 # How long a fetch waits; a log that is read to its end is not waited for.
 _POLL_MILLISECONDS = 500
@@ -98,6 +99,11 @@ async def watermarks(settings: Settings, topic: str | None = None) -> dict[int, 
     return {place.partition: found[place].offset for place in wanted if found[place].offset >= 0}
 
 
+def home_of(assessment_id: str, partitions: int) -> int:
+    """The partition that Kafka's default partitioner takes the commands of an assessment to."""
+    return int((murmur2(assessment_id.encode()) & 0x7FFFFFFF) % partitions)
+
+
 @asynccontextmanager
 async def open_publisher(settings: Settings, partition: int) -> AsyncIterator[Publisher]:
     """A partition's publisher; whoever published for it before is fenced, and what he had under way is ended.
@@ -145,12 +151,13 @@ async def refuse_beside_workers(settings: Settings) -> None:
         )
 
 
-async def read_deletions(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> list[Deletion]:
+async def read_deletions(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> AsyncIterator[Deletion]:
     """What retention deleted of a partition, in order."""
     place = TopicPartition(settings.deletions_topic, partition)
     consumer.assign([place])
     await consumer.seek_to_beginning(place)
-    return [Deletion.model_validate_json(record.value) async for record in records(consumer, place, lambda _: None)]
+    async for record in records(consumer, place, lambda _: None):
+        yield Deletion.model_validate_json(record.value)
 
 
 async def read_checkpoints(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> list[Checkpoint]:
@@ -191,6 +198,17 @@ async def read_log(
     ]
     async for item in _merged(sources):
         yield item
+
+
+async def read_events(
+    consumer: AIOKafkaConsumer, settings: Settings, partition: int, *, passed: Passed
+) -> AsyncIterator[LoggedEvent]:
+    """The events of a partition alone, from the first that is there."""
+    place = TopicPartition(settings.events_topic, partition)
+    consumer.assign([place])
+    await consumer.seek_to_beginning(place)
+    async for record in records(consumer, place, passed):
+        yield read_event(record)
 
 
 async def records(consumer: AIOKafkaConsumer, place: TopicPartition, passed: Passed) -> AsyncIterator[ConsumerRecord]:

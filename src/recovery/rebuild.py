@@ -74,7 +74,7 @@ async def rebuild(settings: Settings, until: Until, progress: Progress) -> Rebui
                 " replay into an empty database, or into a side schema (--schema)"
             )
         emitted = await watermarks(settings) if until.is_end else {}
-        await _announce(settings, progress)
+        await announce(settings, progress)
         owner = f"replay:{socket.gethostname()}:{os.getpid()}"
 
         async def one(partition: int) -> PartitionRebuild:
@@ -138,8 +138,8 @@ class PartitionRebuild:
         topic = self._settings.commands_topic
         self._claim = await self._batches.claim(topic, self.partition, owner=owner, epoch=None)
         try:
-            deletions = await read_deletions(self._consumer, self._settings, self.partition)
-            applied = [deletion for deletion in deletions if until.admits_deletion(deletion)]
+            deletions = read_deletions(self._consumer, self._settings, self.partition)
+            applied = [deletion async for deletion in deletions if until.admits_deletion(deletion)]
             await self._store.restore_deletions(self.partition, applied)
             async for batch in self._read(until, Deleted(applied), passed):
                 await self._write(batch)
@@ -241,8 +241,8 @@ class PartitionRebuild:
         return self._claim
 
 
-async def _announce(settings: Settings, progress: Progress) -> None:
-    """Tell how long the log is, and see that it is there.
+async def announce(settings: Settings, progress: Progress, *, events_only: bool = False) -> None:
+    """Tell how long the log, or what it has of events, is, and see that it is there.
 
     Raises:
         RecoveryError: topics are missing.
@@ -258,7 +258,7 @@ async def _announce(settings: Settings, progress: Progress) -> None:
                 " Postgres was not, run assessmentstore replay --to-kafka"
             )
         total = 0
-        for name in told:
+        for name in told[:1] if events_only else told:
             total += sum(end - first for first, end in await bounds(consumer, name, settings.topic_partitions))
     progress.expect(total)
 

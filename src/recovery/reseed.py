@@ -216,7 +216,7 @@ async def _tell_deletions(settings: Settings, partition: int, store: RecoverySto
     async with open_consumer(settings) as consumer:
         told = {
             (deletion.assessment_id, deletion.last_offset)
-            for deletion in await read_deletions(consumer, settings, partition)
+            async for deletion in read_deletions(consumer, settings, partition)
         }
     count = 0
     with kafka_errors():

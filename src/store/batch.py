@@ -200,6 +200,19 @@ class BatchTransaction:
         await put_search_rows(self._connection, indexed)
         return after
 
+    async def rewrite(self, changes: BatchChanges) -> None:
+        """Write assessments anew from their creations on, whatever is there of them; counters stay; for a repair."""
+        await self.erase(list(changes.after))
+        await self.write(changes)
+        await add_totals(self._connection, self._partition, totals_change(changes.after, dict.fromkeys(changes.after)))
+
+    async def erase(self, assessment_ids: list[str]) -> None:
+        """Take out all rows of assessments as if they had never been; counters stay; for a repair."""
+        await self._connection.execute(QUERIES["delete_metrics"], assessment_ids)
+        await self._connection.execute(QUERIES["delete_search_rows"], assessment_ids)
+        await self._connection.execute(QUERIES["erase_trail"], assessment_ids)
+        await self._connection.execute(QUERIES["delete_assessments"], assessment_ids)
+
     async def _unknown_heads(self, keys: Collection[str], known: Mapping[str, Head]) -> dict[str, Head]:
         """Those heads that no view knows; without a hash, what the last row of the trail comes to."""
         missing = [key for key in keys if key not in known]

@@ -7,8 +7,9 @@ audit trail, so that neither an outage of Redis nor a crash leaves an old state 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from cachetools import TTLCache
@@ -20,6 +21,8 @@ from .redis import REDIS_SECONDS, RedisBreaker, redis_errors
 
 # How long a state that nobody changes stays in Redis (the reference's cache.ttl).
 _TTL_MILLISECONDS = 300_000
+
+_NAMES_AT_ONCE = 500
 
 _MEMORY_BYTES = 64 * 1024 * 1024
 _MEMORY_SECONDS = 300
@@ -69,6 +72,14 @@ def reply_channel(reply_to: str) -> str:
     return f"replies:{reply_to}"
 
 
+class CacheEntry(NamedTuple):
+    """What Redis has of one assessment, byte for byte."""
+
+    version: bytes
+    value: bytes
+    """The state as JSON."""
+
+
 class SharedCache:
     """Redis, behind a breaker: while it is away every call raises UnavailableError at once."""
 
@@ -108,6 +119,48 @@ class SharedCache:
             found = await pipeline.execute()
         pairs = zip(assessment_ids, found, strict=True)
         return {key: AssessmentRecord.from_json(value) for key, value in pairs if value is not None}
+
+    async def scan(self, kind: str) -> AsyncIterator[list[str]]:
+        """The names of all entries of a kind, `assessment` or `position`, some at a time; one may come twice.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        start = f"{self._prefix}{kind}:"
+        names: list[str] = []
+        with redis_errors():
+            async for key in self._redis.scan_iter(match=f"{_literal(start)}*", count=_NAMES_AT_ONCE):
+                names.append(key.decode(errors="replace").removeprefix(start))
+                if len(names) == _NAMES_AT_ONCE:
+                    yield names
+                    names = []
+        if names:
+            yield names
+
+    async def entries(self, assessment_ids: Collection[str]) -> dict[str, CacheEntry]:
+        """Those of several assessments that Redis has, byte for byte.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        with self._breaker.guard():
+            pipeline = self._redis.pipeline(transaction=False)
+            for assessment_id in assessment_ids:
+                pipeline.hmget(self._key(assessment_id), "v", "d")
+            found = await pipeline.execute()
+        pairs = zip(assessment_ids, found, strict=True)
+        return {key: CacheEntry(version or b"", value) for key, (version, value) in pairs if value is not None}
+
+    async def positions(self, partitions: Collection[int]) -> dict[int, int]:
+        """The offsets below which Redis reflects every command, of those partitions where it knows.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        with self._breaker.guard():
+            found = await self._redis.mget([self._position_key(partition) for partition in partitions])
+        pairs = zip(partitions, found, strict=True)
+        return {partition: int(position) for partition, position in pairs if position is not None}
 
     async def bulk_set(self, states: Iterable[AssessmentRecord]) -> None:
         """Fill in states that were read elsewhere; no older version ever replaces a newer one.
@@ -192,6 +245,17 @@ class SharedCache:
         with self._breaker.guard():
             await self._redis.delete(self._position_key(partition))
 
+    async def forget_all(self) -> None:
+        """Forget every state and position: what Redis has may be of a database that is lost.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        for kind in ("assessment", "position"):
+            async for names in self.scan(kind):
+                with redis_errors():
+                    await self._redis.unlink(*(f"{self._prefix}{kind}:{name}" for name in names))
+
     async def messages(self, *channels: str) -> AsyncIterator[Message]:
         """Listen on channels; an empty message on the first tells that the subscription stands.
 
@@ -251,6 +315,11 @@ class MemoryCache:
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+
+
+def _literal(prefix: str) -> str:
+    """A prefix as a pattern that matches it alone: of its characters only these mean something to Redis."""
+    return re.sub(r"([\\*?\[\]])", r"\\\1", prefix)
 
 
 def changes_message(states: Iterable[AssessmentRecord]) -> Message:

@@ -184,8 +184,12 @@ class KeyRing:
 
     def has_keys_of(self, record: AssessmentRecord) -> bool:
         """Whether the keys of a state's payloads are here: an old copy of it may be under one that is gone."""
+        return self.missing_of(record) is None
+
+    def missing_of(self, record: AssessmentRecord) -> str | None:
+        """The id of a key that a state's payloads need and that is not here; nothing where all are."""
         parts = (sealed_part(record.request_data), sealed_part(record.result_data))
-        return all(part is None or part["keyId"] in self._ciphers for part in parts)
+        return next((part["keyId"] for part in parts if part is not None and part["keyId"] not in self._ciphers), None)
 
     def _encrypt(self, assessment_id: str, salted: bytes) -> dict[str, str]:
         assert self.current is not None  # noqa: S101 - who seals has a key

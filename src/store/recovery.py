@@ -32,6 +32,16 @@ class RecoveryStore:
             rows = await self._pool.fetch(QUERIES["recovered_positions"], self._topic)
         return {row["partition"]: row["next_offset"] for row in rows}
 
+    async def published(self) -> dict[int, int]:
+        """How far each partition is published, as far as Postgres has heard.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            rows = await self._pool.fetch(QUERIES["recovered_positions"], self._topic)
+        return {row["partition"]: row["emitted_offset"] for row in rows}
+
     async def has_assessments(self) -> bool:
         """Whether there is any assessment.
 

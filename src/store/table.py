@@ -6,14 +6,17 @@ from the audit trail instead (docs/adr/0002).
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
+from ..models.errors import AssessmentStoreError
 
 # The default is a block cache without a useful bound for each partition; states are small and Redis stands behind.
 _BLOCK_CACHE_BYTES = 16 * 1024 * 1024
@@ -33,6 +36,12 @@ _HEAD_BEGIN = _HEAD.partition(b"%")[0]
 
 # No assessment id is empty.
 _POSITION_KEY = b""
+
+# What a table with a time to live has behind each value, and takes off where it is opened as one.
+_TIMESTAMP_BYTES = 4
+
+# RocksDB may throw a file away between the moment that a reader learns of it and the moment that he opens it.
+_OPENINGS = 5
 
 
 class StateTable:
@@ -62,19 +71,17 @@ class StateTable:
         return found | self._stored([key for key in assessment_ids if key not in found])
 
     def _stored(self, keys: list[str]) -> dict[str, AssessmentRecord]:
-        if not keys:
-            return {}
-        values: list[Any] = self._db.get([key.encode() for key in keys]) or []
-        return {
-            key: AssessmentRecord.from_json(value) for key, value in zip(keys, values, strict=True) if value is not None
-        }
+        return {key: AssessmentRecord.from_json(value) for key, value in self.values(keys).items()}
+
+    def values(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
+        """What the table itself has of several assessments, byte for byte."""
+        return _values(self._db, assessment_ids)
 
     def heads(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
         """The hash of the last audit row of several assessments, where the table has it."""
         found = self._recent.heads(assessment_ids)
         keys = [key for key in assessment_ids if key not in found]
-        values: list[Any] = (self._db.get([key.encode() for key in keys]) or []) if keys else []
-        stored = {key: _head(value) for key, value in zip(keys, values, strict=True)}
+        stored = {key: head_of(value) for key, value in self.values(keys).items()}
         return found | {key: head for key, head in stored.items() if head is not None}
 
     def apply(
@@ -135,8 +142,84 @@ class StateTable:
         return Rdict(str(self._path), options, access_type=AccessType.with_ttl(_TTL_SECONDS))
 
 
-def _head(value: bytes | None) -> bytes | None:
-    if value is None or not value[-_HEAD_BYTES:].startswith(_HEAD_BEGIN):
+class UnreadableTableError(AssessmentStoreError):
+    """A table cannot be read; the message is RocksDB's."""
+
+
+class TableView:
+    """What a table had at one moment, for reading: whoever has it open goes on."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at it as it is now.
+
+        Raises:
+            UnreadableTableError: it cannot be opened.
+        """
+        for attempt in range(_OPENINGS):
+            try:
+                self._db = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
+                break
+            except Exception as error:  # RocksDB's binding has no class of its own
+                if attempt == _OPENINGS - 1:
+                    raise UnreadableTableError(str(error)) from error
+
+    @property
+    def position(self) -> int:
+        """The offset below which every command is reflected; 0 for a new table.
+
+        Raises:
+            UnreadableTableError: that cannot be read.
+        """
+        with _table_errors():
+            found = _values(self._db, [""])
+            return int(found[""][:-_TIMESTAMP_BYTES]) if found else 0
+
+    def pieces(self, size: int) -> Iterator[dict[str, bytes]]:
+        """All entries by assessment id, byte for byte, so many at a time.
+
+        Raises:
+            UnreadableTableError: one cannot be read.
+        """
+        everything: Iterator[tuple[Any, Any]] = self._db.items()
+        entries = ((key, value) for key, value in everything if key != _POSITION_KEY)
+        while True:
+            with _table_errors():
+                piece = list(itertools.islice(entries, size))
+            if not piece:
+                return
+            yield {key.decode(errors="replace"): value[:-_TIMESTAMP_BYTES] for key, value in piece}
+
+    def values(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
+        """Those of several assessments.
+
+        Raises:
+            UnreadableTableError: one cannot be read.
+        """
+        with _table_errors():
+            found = _values(self._db, assessment_ids)
+        return {key: value[:-_TIMESTAMP_BYTES] for key, value in found.items()}
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._db.close()
+
+
+@contextmanager
+def _table_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise UnreadableTableError(str(error)) from error
+
+
+def _values(table: Rdict, assessment_ids: Collection[str]) -> dict[str, bytes]:
+    values: list[Any] = (table.get([key.encode() for key in assessment_ids]) or []) if assessment_ids else []
+    return {key: value for key, value in zip(assessment_ids, values, strict=True) if value is not None}
+
+
+def head_of(value: bytes) -> bytes | None:
+    """The hash of the last audit row that an entry has behind its state."""
+    if not value[-_HEAD_BYTES:].startswith(_HEAD_BEGIN):
         return None
     return bytes.fromhex(value[len(_HEAD_BEGIN) - _HEAD_BYTES : -2].decode())
 

@@ -16,7 +16,9 @@ from tests.harness.worker import Cluster
 
 from assessmentstore.chaos.messages import command, create
 from assessmentstore.chaos.topics import read_topic
+from assessmentstore.recovery.checkpoints import unlike_published
 from assessmentstore.settings import ENV_PREFIX
+from assessmentstore.store.postgres import open_read_pool
 from assessmentstore.store.signing import signing_key
 
 
@@ -71,6 +73,19 @@ async def test_a_crash_between_a_checkpoint_and_its_record_neither_loses_nor_dou
         await assert_exactly_once(installation, sent=sender.sent)
     sequences = [(item["partition"], item["sequence"]) for item in await _checkpoints(installation)]
     assert len(sequences) == len(set(sequences))
+    await _compare_with_the_topic(installation, sequences[-1])
+
+
+async def _compare_with_the_topic(installation: Installation, last: tuple[int, int]) -> None:
+    """All are there; one that somebody takes out of Postgres is told."""
+    settings = installation.settings
+    async with open_read_pool(settings, settings.database_url, "test") as pool:
+        assert await unlike_published(settings, pool) == []
+        async with installation.database() as database:
+            await database.execute("DELETE FROM audit_checkpoints WHERE partition = $1 AND sequence = $2", *last)
+        assert await unlike_published(settings, pool) == [
+            f"checkpoint {last[1]} of partition {last[0]}: it is on {settings.checkpoints_topic}, and not in Postgres"
+        ]
 
 
 async def test_an_auditor_exports_what_a_worker_wrote_and_checks_it_with_the_public_key_alone(

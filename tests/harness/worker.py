@@ -31,7 +31,15 @@ _ROUTINE = re.compile(r'"event": "(refused|a record is no command|a command id c
 class Worker:
     """One `assessmentstore worker`."""
 
-    def __init__(self, installation: Installation, name: str, *, crash_point: str = "", sabotage: str = "-") -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        name: str,
+        *,
+        crash_point: str = "",
+        sabotage: str = "-",
+        port: int | None = None,
+    ) -> None:
         """Start it.
 
         Args:
@@ -39,9 +47,10 @@ class Worker:
             name: in logs and failures.
             crash_point: where it kills itself.
             sabotage: names of `assessmentstore.chaos.sabotages`, with commas between.
+            port: of a worker before, whose tables it is to have.
         """
         self.name = name
-        (self.port,) = free_ports(1, among=_PORTS)
+        self.port = port or free_ports(1, among=_PORTS)[0]
         folder = installation.settings.data_dir
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / f"{name}.log"
@@ -149,10 +158,10 @@ class Cluster:
         self.installation = installation
         self.workers: list[Worker] = []
 
-    def start(self, *, crash_point: str = "", sabotage: str = "-") -> Worker:
+    def start(self, *, crash_point: str = "", sabotage: str = "-", port: int | None = None) -> Worker:
         """Start one more worker."""
         name = f"w{len(self.workers) + 1}"
-        worker = Worker(self.installation, name, crash_point=crash_point, sabotage=sabotage)
+        worker = Worker(self.installation, name, crash_point=crash_point, sabotage=sabotage, port=port)
         self.workers.append(worker)
         return worker
 

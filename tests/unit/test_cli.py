@@ -22,7 +22,7 @@ SECRET = "a-secret-that-is-long-enough-for-hs256"
 COMMANDS = (
     *("dev", "migrate", "worker", "web", "token", "compliance-server"),
     *("create", "get", "diff", "history", "wait", "watch", "cancel", "retry"),
-    *("list", "search", "stats", "batch", "top", "events", "cleanup", "replay"),
+    *("list", "search", "stats", "batch", "top", "events", "cleanup", "replay", "verify"),
 )
 SERVICES = ("up", "down", "env")
 DEAD_LETTERS = ("list", "show", "redrive", "drop")

@@ -16,6 +16,7 @@ from assessmentstore.output import measured
     [
         (["--caches", "--to-kafka"], "choose one"),
         (["--schema", "may", "--caches"], "choose one"),
+        (["--assessment", "a1", "--to-kafka"], "choose one"),
         (["--until", "2026-05-01T00:00:00Z"], "add --schema NAME"),
         (["--until-offset", "3:1200"], "add --schema NAME"),
         (["--schema", "may", "--until", "yesterday"], "'yesterday' is no time"),

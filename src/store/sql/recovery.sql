@@ -7,8 +7,8 @@ SELECT * FROM deletions_with_rows WHERE NOT told ORDER BY id LIMIT $1
 UPDATE assessment_deletions SET told = true WHERE id = ANY($1::bigint[])
 
 -- recovered_positions --
--- How far each partition is applied.
-SELECT partition, next_offset FROM command_offsets WHERE topic = $1
+-- How far each partition is applied, and at least published.
+SELECT partition, next_offset, emitted_offset FROM command_offsets WHERE topic = $1
 
 -- has_assessments --
 -- Whether there is any assessment.

@@ -1,0 +1,185 @@
+"""`assessmentstore verify`: whatever is planted in a store is named, and nothing else, however the store moves."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from tests.harness.corruption import corrupt_postgres, corrupt_redis, corrupt_tables, told
+from tests.harness.installation import Installation, create_installation, database_name, drop_database
+from tests.harness.judge import settled
+from tests.harness.load import open_sender, under_load
+from tests.harness.recovery import Unseen, difference, snapshot
+from tests.harness.waiting import eventually
+from tests.harness.web import running_web
+from tests.harness.worker import Cluster, Worker
+
+from assessmentstore.chaos.messages import Traffic
+from assessmentstore.chaos.seals import evidence_against
+from assessmentstore.chaos.topics import read_topic
+from assessmentstore.models.comparison import Difference, Store
+from assessmentstore.recovery.errors import RecoveryError
+from assessmentstore.recovery.findings import Findings
+from assessmentstore.recovery.mend import mend
+from assessmentstore.recovery.verify import verify
+from assessmentstore.settings import Settings
+from assessmentstore.web.auth import Role
+
+_MESSAGES = 400
+
+_ALARM = "a copy is not what it should be"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An installation that has worked, and rests."""
+
+    installation: Installation
+    cluster: Cluster
+
+    async def work(self) -> None:
+        """Send commands, let a worker apply them, and stop it."""
+        worker = self.cluster.start()
+        async with open_sender(self.installation) as sender:
+            await sender.send(*Traffic(7).take(_MESSAGES))
+        await settled(self.installation)
+        await worker.stop()
+
+    async def verify(self, *, repair: bool = False) -> tuple[Findings, dict[str, Any]]:
+        """What the command does, without a process of its own."""
+        heard: list[Difference] = []
+        settings = self.installation.settings
+        findings, answer = await verify(settings, repair=repair, tell=heard.append, progress=Unseen())
+        assert len(heard) == answer["differences"]
+        return findings, answer
+
+    def run(self, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+        """The command itself: how it ended, and its lines."""
+        done = subprocess.run(
+            [sys.executable, "-m", "assessmentstore", "verify", *arguments],
+            env=self.installation.environment(), cwd=self.installation.settings.data_dir,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        lines = [orjson.loads(line) for line in done.stdout.splitlines()]
+        assert "differences" in lines[-1], done.stderr
+        return done.returncode, lines
+
+
+@pytest.fixture(scope="module")
+def loaded(services: Settings, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    """One for all tests of this module: each leaves it whole."""
+    folder: Path = tmp_path_factory.mktemp("verify")
+    installation = asyncio.run(create_installation(services, template_database, folder, scrub_rate=200))
+    made = Loaded(installation, Cluster(installation))
+    try:
+        asyncio.run(made.work())
+        yield made
+    finally:
+        made.cluster.destroy()
+        asyncio.run(drop_database(services, database_name(installation.settings)))
+
+
+async def test_nine_corruptions_are_named_and_gone_after_repair_and_replay(loaded: Loaded) -> None:
+    """A worker's scrubber sees them too. Caches are mended beside it, the truth by the step that is told."""
+    installation, before = loaded.installation, await snapshot(loaded.installation)
+    findings, answer = await loaded.verify()
+    assert told(findings.differences) == {}, "what is whole is told to be whole, or nothing is proved"
+    assert (answer["notComparable"], answer["tables"]) == (0, 4)
+    ids = [row[0] for row in before["assessment_states"] if row[2] > 1]
+    planted = corrupt_tables(_folder(installation, loaded.cluster.workers[0]), ids[5:8])
+    worker = loaded.cluster.start(port=loaded.cluster.workers[0].port)
+    await worker.until_ready()
+    planted |= await corrupt_redis(installation, [*ids[3:5], "never-was"])
+    planted |= await corrupt_postgres(installation, ids[:3])
+    wrong = {store: sorted(key for each, key in planted if each == store and key) for store in Store}
+
+    findings, answer = await loaded.verify()
+
+    assert told(findings.differences) == planted
+    assert answer["assessments"] == sum(map(len, wrong.values())) == 9
+    # What has no row left, what never was, and a row that leads to the same state it does not see.
+    seen = [ids[0], *ids[3:5], *wrong[Store.ROCKSDB]]
+    await eventually(lambda: _scrubber_found(worker, seen), "the scrubber to tell what is wrong")
+    code, lines = loaded.run("--repair")
+    assert code == 1
+    again = {(line["store"], line["assessmentId"] or "") for line in lines[:-1]}
+    assert again == planted.keys()
+    assert {each["assessmentId"] for each in lines[-1]["mended"]} == {*wrong[Store.REDIS], *wrong[Store.ROCKSDB]}
+    assert all(f"--assessment {key}" in lines[-1]["advice"][0] for key in wrong[Store.POSTGRES])
+    await eventually(lambda: _corruptions(worker, {"redis": 0, "rocksdb": 0, "postgres": 1}), "the metric to fall")
+    await worker.stop()
+    mended = await mend(installation.settings, wrong[Store.POSTGRES], Unseen())
+    assert sorted(mended["versions"]) == wrong[Store.POSTGRES]
+    assert difference(before, await snapshot(installation)) == []
+    assert await evidence_against(installation) == []
+    code, lines = loaded.run()
+    assert (code, lines[-1]["differences"], lines[-1]["notComparable"]) == (0, 0, 0)
+
+
+async def test_a_store_that_moves_is_no_store_that_is_wrong(loaded: Loaded) -> None:
+    """Commands, a cleanup that deletes, a worker that is killed, and another that takes over."""
+    installation = loaded.installation
+    first = loaded.cluster.start()
+    await first.until_ready()
+    async with under_load(installation, seed=23, rate=200), running_web(installation) as web:
+        found = [await loaded.verify()]
+        deleted = await web.ask("POST", "/maintenance/cleanup", {"retentionDays": 0}, role=Role.ADMIN)
+        found.append(await loaded.verify())
+        second = loaded.cluster.start()
+        first.kill9()
+        found.append(await loaded.verify())
+        await second.until_ready()
+        found.append(await loaded.verify())
+    await settled(installation)
+    await second.stop()
+    found.append(await loaded.verify())
+
+    assert deleted.body["deleted"] > 10, deleted.body
+    assert [told(findings.differences) for findings, _ in found] == [{}] * len(found)
+    assert [answer["notComparable"] for _, answer in found] == [0] * len(found)
+    assert [line for each in (first, second) for line in each.log.read_text().splitlines() if _ALARM in line] == []
+
+
+async def test_a_log_that_was_cut_is_neither_right_nor_wrong(loaded: Loaded) -> None:
+    settings = loaded.installation.settings
+    events = await read_topic(settings, settings.events_topic, settings.topic_partitions)
+    middle = events[1][len(events[1]) // 2]
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(settings.events_topic, 1): RecordsToDelete(middle.offset)})
+    await admin.close()
+
+    code, lines = loaded.run()
+
+    assert (code, lines[-1]["differences"]) == (2, 0)
+    assert lines[-1]["notComparable"] > 0
+    assert f"the log begins at command {middle.header('ce_commandoffset')}" in lines[-1]["notes"][0]
+    with pytest.raises(RecoveryError, match="does not have its beginning"):
+        await mend(settings, [(middle.key or b"").decode()], Unseen())
+
+
+def _folder(installation: Installation, worker: Worker) -> Path:
+    return installation.settings.data_dir / f"worker-{worker.port}"
+
+
+async def _scrubber_found(worker: Worker, ids: list[str]) -> bool:
+    lines = [orjson.loads(line) for line in worker.log.read_text().splitlines() if _ALARM in line]
+    return {line["assessment_id"] for line in lines} == set(ids)
+
+
+async def _corruptions(worker: Worker, expected: dict[str, int]) -> bool:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{worker.port}/metrics") as answer:
+        text = await answer.text()
+    lines = [f'assessmentstore_corruptions{{store="{store}"}} {count}.0' for store, count in expected.items()]
+    return all(line in text for line in lines) and "assessmentstore_scrubbed_assessments_total 0.0" not in text

@@ -15,8 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from ..models.errors import UnavailableError
 from ..models.metrics import AssessmentMetrics
 from ..models.positions import Positions
-from ..settings import Settings
 from ..refused import why_refused
+from ..settings import Settings
 from ..store.cache import SharedCache
 from ..store.metrics import read_metrics
 from ..store.patience import within

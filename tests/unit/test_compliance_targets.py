@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_request_names_servers_of_the_catalogue_and_no_others(
         ("security", {"checkServerStatus": True}, {Aspect.STATUS, Aspect.SECURITY}),
         ("compliance", {"checkServerStatus": False}, set(Aspect)),
     ],
-    ids=str,
+    ids=itertools.count(),
 )
 def test_the_type_and_the_options_say_what_is_looked_at(
     kind: str, options: dict[str, Any], aspects: set[Aspect]

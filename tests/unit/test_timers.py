@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from assessmentstore.agents import caught_up
 from assessmentstore.agents.caught_up import CaughtUp, Position
 from assessmentstore.agents.timers import Timers
-from assessmentstore.models.commands import Command, CommandType
+from assessmentstore.models.commands import Command, CommandType, Fail
 from assessmentstore.models.envelope import decode_command
 from assessmentstore.models.timers import Due, Timer, timer_command
 from assessmentstore.settings import Settings
@@ -66,7 +66,7 @@ def test_a_lease_that_ended_fails_the_assessment_with_a_reason_that_programs_kno
     command = decoded(replace(DUE, seconds=seconds))
 
     assert command.header.type is CommandType.FAIL
-    assert command.data.to_wire() == {"error": f"ASSESSMENT_TIMEOUT: no progress for {words}"}
+    assert command.data == Fail(error=f"ASSESSMENT_TIMEOUT: no progress for {words}")
 
 
 IDLE = Position(flow=1, applied=5, is_idle=True, end=5)

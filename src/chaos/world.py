@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import asyncpg
@@ -18,6 +17,15 @@ from .topics import TopicRecord, emitted_watermarks, end_offsets, read_topic
 
 # How often is looked whether all has come to rest.
 _POLL_SECONDS = 0.1
+
+# A timer that is not due for so long does not disturb whoever reads everything.
+_SOON_SECONDS = 60.0
+
+_TIMERS = """
+SELECT count(*) FROM assessment_states
+WHERE (state = 'processing' AND lease_end(updated_at, request_data) < extract(epoch FROM NOW()) + $1::double precision)
+    OR next_retry_at < NOW() + make_interval(secs => $1::double precision)
+"""
 
 
 @dataclass
@@ -38,20 +46,20 @@ class World:
 
 async def settle(installation: Installation, deadline: float, *, redis: bool) -> list[str]:
     """Wait until every command is applied, published and reflected, and say what is not by then."""
-    settings = installation.settings
-    ends = await end_offsets(settings, settings.commands_topic, settings.topic_partitions)
     until = time.monotonic() + deadline
     while True:
-        behind = await _behind(installation, ends, redis=redis)
+        behind = await _behind(installation, redis=redis)
         if not behind or time.monotonic() > until:
             return behind
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _behind(installation: Installation, ends: Mapping[int, int], *, redis: bool) -> list[str]:
-    """Every position that is not at the end of the log."""
+async def _behind(installation: Installation, *, redis: bool) -> list[str]:
+    """Every position that is not at the end of the log, which grows while timers fire."""
     settings = installation.settings
     async with installation.database() as database:
+        timers = await database.fetchval(_TIMERS, _SOON_SECONDS)
+        ends = await end_offsets(settings, settings.commands_topic, settings.topic_partitions)
         rows = await database.fetch("SELECT partition, next_offset, emitted_offset FROM command_offsets")
     applied = {row["partition"]: row["next_offset"] for row in rows}
     positions = {"applied": applied, "emitted": await emitted_watermarks(settings)}
@@ -64,6 +72,7 @@ async def _behind(installation: Installation, ends: Mapping[int, int], *, redis:
         if end and found.get(partition) != end
     ]
     ahead = [row for row in rows if row["emitted_offset"] > row["next_offset"]]
+    behind += [f"{timers} timers are about to fire"] if timers else []
     return [*behind, *(f"partition {row['partition']} is emitted beyond what is applied" for row in ahead)]
 
 

@@ -60,7 +60,7 @@ async def let_retries_be_due(shared: Running, *ids: str) -> None:
 
 async def begin(web: Web, *ids: str, **members: Any) -> None:
     """Create assessments, and start them."""
-    requests = [request(assessmentId=key, **members) for key in ids]
+    requests = [request(assessmentId=key, timeout=300, **members) for key in ids]
     answer = await web.ask("POST", "/assessments/batch", requests)
     assert answer.body["errors"] == []
     for key in ids:

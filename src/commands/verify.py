@@ -33,7 +33,7 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Compare all copies of every assessment, name what differs.
+    """Compare all copies of every assessment.
 
     That is the log in Kafka, Postgres, Redis, and the workers' tables on this machine. Everything may run meanwhile.
     Each difference is a line: store, partition, id, field, what it should be, what it is. The exit code is 0 where all

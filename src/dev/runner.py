@@ -98,7 +98,7 @@ class _Dev:
         with self._view.stage("worker and web"):
             await _until_one_ends(self._all_ready(settings, compliance), *self._ends())
         traffic = run_traffic(settings, compliance, self._board)
-        await _until_one_ends(traffic, self._show(settings, services, begin), *self._ends())
+        await _until_one_ends(traffic, self._show(settings, services, compliance, begin), *self._ends())
 
     async def _start_services(self, stack: AsyncExitStack) -> Services:
         services = await up(self._settings, report=self._view.say)
@@ -140,11 +140,11 @@ class _Dev:
         with self._view.stage("stopping worker and web"):
             await asyncio.gather(*(child.stop() for child in self._children))
 
-    async def _show(self, settings: Settings, services: Services, begin: float) -> None:
+    async def _show(self, settings: Settings, services: Services, compliance: ComplianceServer, begin: float) -> None:
         with self._view.stage("first assessment"):
             await self._board.flowing.wait()
         self._view.say(f"{'ready after':<24} {time.monotonic() - begin:5.1f} s")
-        self._view.welcome(settings, services, self._board)
+        self._view.welcome(settings, services, compliance.url, self._board)
         await self._view.follow(self._board)
 
     def _ends(self) -> list[Coroutine[Any, Any, None]]:

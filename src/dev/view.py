@@ -54,10 +54,11 @@ class View:
             yield
         self.say(f"{name:<24} {time.monotonic() - start:5.1f} s")
 
-    def welcome(self, settings: Settings, services: Services, board: Board) -> None:
+    def welcome(self, settings: Settings, services: Services, compliance_url: str, board: Board) -> None:
         """Say where everything is, and how to ask for an assessment that is completed."""
         api, worker = local_url(settings.http_port), local_url(settings.worker_port)
         places = {"API": api, "health": f"{api}/health", "metrics": f"{api}/metrics", "worker": worker}
+        places["compliance"] = compliance_url
         places |= {service.name: without_password(service.url) for service in services.services}
         self.say()
         for name, url in places.items():

@@ -60,7 +60,8 @@ class Dev:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, name: str) -> psutil.Process:
-        (child,) = (child for child in self.children if child.cmdline()[3:5] == ["assessmentstore", name])
+        own = psutil.Process(self.process.pid).children()  # and not theirs: backends of Postgres come and go
+        (child,) = (child for child in own if child.cmdline()[3:5] == ["assessmentstore", name])
         return child
 
     async def prints(self, pattern: str) -> re.Match[str]:

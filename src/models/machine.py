@@ -93,11 +93,14 @@ def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent
         command_id=header.id,
         user_id=header.user_id,
         occurred_at=now,
+        ip_address=header.ip_address,
+        user_agent=header.user_agent,
         request=stored if owner is None else stored | {"userId": owner},
     )
 
 
 def _change(record: AssessmentRecord, command: Command, target: AssessmentState, at: datetime) -> AssessmentEvent:
+    header = command.header
     common: dict[str, Any] = {
         "assessment_id": record.assessment_id,
         "version": record.version + 1,
@@ -105,11 +108,13 @@ def _change(record: AssessmentRecord, command: Command, target: AssessmentState,
         "previous_state": record.state,
         "progress": record.progress,
         "message": record.message,
-        "command_id": command.header.id,
-        "user_id": command.header.user_id,
+        "command_id": header.id,
+        "user_id": header.user_id,
         "occurred_at": at,
+        "ip_address": header.ip_address,
+        "user_agent": header.user_agent,
     }
-    return _EVENTS[command.header.type](record, command.data, common)
+    return _EVENTS[header.type](record, command.data, common)
 
 
 def _completed(record: AssessmentRecord, data: Any, common: dict[str, Any]) -> AssessmentEvent:

@@ -152,7 +152,7 @@ def test_events_are_read_back_as_what_was_written(commands: list[tuple[str, Comm
 
 def test_a_rejection_is_read_back_as_what_was_written() -> None:
     rejection = Rejection(ErrorCode.INVALID_STATE_TRANSITION, "no", {"to": "x", "from": "y", "allowed": ["z"]})
-    refused = Refused(header=header(7, CommandType.START, "a"), rejection=rejection, at=NOW, offset=7)
+    refused = Refused(header=header(8, CommandType.START, "a"), rejection=rejection, at=NOW, offset=8)
 
     assert read_rejection(record(*_rejection(refused))) == refused
 

@@ -14,6 +14,7 @@ from aiohttp import web as aiohttp_web
 from .agents.app import CommandsApp, build_app
 from .agents.topics import create_topics, topics_exist
 from .models.errors import UnavailableError
+from .outward.beside import outward
 from .services.processes import are_free
 from .settings import Settings, SettingsError
 from .store.encryption import KeyRing
@@ -80,7 +81,7 @@ def run_worker(settings: Settings) -> int:
         )
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
     asyncio.run(_services_are_there(settings))
-    app = build_app(settings, mount_web=_mount_worker_web)
+    app = build_app(settings, mount_web=_mount_worker_web, beside=[outward])
     worker = faust.Worker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)
     worker.spinner = None  # it would write escape codes among the log lines
     try:

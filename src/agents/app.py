@@ -7,7 +7,7 @@ import os
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import faust
@@ -108,6 +108,10 @@ class WorkerStates:
         return await self._others.get(assessment_id, min_version=min_version, positions=positions)
 
 
+Beside = Callable[["CommandsApp"], AbstractAsyncContextManager[None]]
+"""Work that goes on beside the lanes, with the pools and the rest of the app."""
+
+
 class CommandsApp(faust.App):
     """A Faust app whose consumer feeds lanes; `build_app` makes one."""
 
@@ -120,6 +124,7 @@ class CommandsApp(faust.App):
     crash_points: CrashPoints
     redis: Redis
     mount_web: Callable[[CommandsApp, web.Application], web.AppRunner]
+    beside: Sequence[Beside]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -148,6 +153,8 @@ class CommandsApp(faust.App):
         # A worker reads little that it does not own: replicas are for the API.
         router = ReadRouter(self.pools.read, self.settings.commands_topic)
         self.states = WorkerStates(tables, self.lanes, StateReader(router, self.shared_cache, keys), keys)
+        for work in self.beside:
+            await self._resources.enter_async_context(work(self))
 
     def on_webserver_init(self, web_server: Any) -> None:
         """Add the worker's own routes, and have them run as we want it."""
@@ -222,6 +229,7 @@ def build_app(
     *,
     mount_web: Callable[[CommandsApp, web.Application], web.AppRunner],
     middlewares: Sequence[Any] = (),
+    beside: Sequence[Beside] = (),
 ) -> CommandsApp:
     """The worker's Faust app.
 
@@ -229,6 +237,7 @@ def build_app(
         settings: of this installation.
         mount_web: adds the routes of the worker's port, and makes what runs it.
         middlewares: of the worker's port.
+        beside: other work of this process.
     """
     app = CommandsApp(
         settings.app_id,
@@ -256,6 +265,7 @@ def build_app(
     )
     app.settings = settings
     app.mount_web = mount_web
+    app.beside = beside
     commands = app.topic(settings.commands_topic, schema=_AsTheyCome())
 
     @app.agent(commands, name="commands")

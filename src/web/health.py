@@ -21,7 +21,16 @@ from ..store.patience import within
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
 from ..store.replicas import Replicas
-from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, OPEN_DEAD_LETTERS, POOL_CONNECTIONS, THROUGHPUT
+from ..telemetry import (
+    ACTIVE_ASSESSMENTS,
+    AVERAGE_PROCESSING_TIME,
+    OPEN_AUDIT_LETTERS,
+    OPEN_DEAD_LETTERS,
+    POOL_CONNECTIONS,
+    THROUGHPUT,
+    WEBHOOK_DELAY,
+    WEBHOOK_QUEUE,
+)
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
 from .patience import promptly
@@ -181,9 +190,14 @@ class Metrics:
             with postgres_errors():
                 counting = self._pools.read.fetchval(QUERIES["count_open_dead_letters"])
                 OPEN_DEAD_LETTERS.set(await promptly(counting, seconds=_CHECK_SECONDS))
+                waiting = self._pools.read.fetch(QUERIES["outward_figures"])
+                ((letters, queued, delay),) = await promptly(waiting, seconds=_CHECK_SECONDS)
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})
             return
+        OPEN_AUDIT_LETTERS.set(letters)
+        WEBHOOK_QUEUE.set(queued)
+        WEBHOOK_DELAY.set(delay)
         ACTIVE_ASSESSMENTS.set(figures.active_assessments)
         AVERAGE_PROCESSING_TIME.set(figures.average_processing_time / 1000)
         THROUGHPUT.set(figures.throughput_per_minute)

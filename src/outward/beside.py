@@ -7,7 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from ..agents.app import CommandsApp
 from ..store.audit_letters import AuditLetters
+from ..store.deliveries import DeliveryQueues
+from ..store.encryption import KeyRing
 from .audit import forwarding
+from .webhooks import telling
 
 
 @asynccontextmanager
@@ -17,4 +20,6 @@ async def outward(app: CommandsApp) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if settings.audit_url is not None:
             await stack.enter_async_context(forwarding(settings, AuditLetters(app.pools.write)))
+        queues = DeliveryQueues(app.pools.write, settings.commands_topic, KeyRing.of(settings))
+        await stack.enter_async_context(telling(queues, settings.webhook_allowed_networks))
         yield

@@ -13,11 +13,10 @@ import orjson
 import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
-from click.testing import Result
 from pydantic import SecretStr
 from tests.harness.receivers import Receiver, Script, Sent, answering, receiving, well
 from tests.harness.waiting import eventually
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from assessmentstore.cli import app
 from assessmentstore.outward import audit

@@ -22,7 +22,7 @@ RETURNING id
 -- does not fail.
 SELECT
     (SELECT count(*) FROM audit_dead_letters WHERE closed_at IS NULL) AS open_letters,
-    (SELECT count(*) FROM (SELECT FROM webhook_deliveries WHERE given_up_at IS NULL LIMIT 100000) AS some) AS queued,
+    (SELECT count(*) FROM (SELECT FROM webhook_deliveries WHERE given_up_at IS NULL LIMIT 100000) AS waiting) AS queued,
     (
         SELECT COALESCE(EXTRACT(EPOCH FROM NOW() - min(oldest.due_at)), 0)::float8
         FROM webhooks AS hook

@@ -64,7 +64,7 @@ async def test_callers_are_in_the_history_and_others_are_told(world: World) -> N
     again = await web.ask("POST", "/webhooks", {"url": hook.url, "eventTypes": ENDS}, Idempotency_Key="hook")
     assert (registered.status, again.body) == (201, registered.body)
 
-    told = {"X_Forwarded_For": "6.6.6.6, 203.0.113.7", "User_Agent": "the browser of ann"}
+    told: dict[str, Any] = {"X_Forwarded_For": "6.6.6.6, 203.0.113.7", "User_Agent": "the browser of ann"}
     await web.ask("POST", "/assessments", REQUEST, Idempotency_Key="first", **told)
     repeat = await web.ask("POST", "/assessments", REQUEST, Idempotency_Key="first", X_Forwarded_For="198.51.100.1")
     assert (repeat.status, repeat.headers.get("Idempotency-Replayed")) == (201, "true")

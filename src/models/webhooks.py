@@ -28,7 +28,7 @@ MOST_DESCRIPTION = 200
 _PREFIX = "whsec_"
 _SECRET_BYTES = 32
 
-# Of whom the message is, and why he was called: that is for the audit, and not for whoever is told of an assessment.
+# Where a caller was is for the audit, and not for whoever is told of an assessment.
 _KEPT_BACK = ("ipAddress", "userAgent")
 
 

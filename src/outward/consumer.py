@@ -26,9 +26,10 @@ log = structlog.get_logger(__name__)
 _POLL_MILLISECONDS = 500
 
 # A chunk is committed as a whole: a crash repeats so many at the most of each partition.
-_CHUNK = 200
+_CHUNK = 500
 
-_FETCH_BYTES = 1024 * 1024
+# What a partition has fetched beyond its chunk is dropped when it is paused, and fetched again: not much more than one.
+_FETCH_BYTES = 256 * 1024
 
 _LAG_SECONDS = 5.0
 

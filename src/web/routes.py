@@ -6,7 +6,6 @@ from http import HTTPStatus
 
 from pydantic import BaseModel
 
-from ..models import webhooks
 from ..models.assessment import AssessmentRecord, AssessmentRequest
 from ..models.commands import Cancel, Complete, Fail, ReportProgress, Retry, Start
 from ..models.errors import ErrorCode
@@ -27,20 +26,10 @@ from .requests import DiffQuery, ProgressItem, Retention, RetrySelection, StateQ
 from .route import Body, Reply, Route
 from .streams import all_events, assessment_events
 from .waiters import wait
-from .webhooks import (
-    delete_webhook,
-    get_deliveries,
-    get_webhook,
-    get_webhooks,
-    register,
-    resume_webhook,
-    rotate_webhook,
-    try_webhook,
-)
+from .webhook_routes import WEBHOOK_ROUTES
 from .writes import ACTIONS, command_handler, create
 
 _ONE, _MANY, _EVENTS, _OPERATION, _CONTRACTS = "One assessment", "Many assessments", "Events", "Operation", "Contracts"
-_WEBHOOKS = "Webhooks"
 
 _FRESH = ("Consistency-Token",)
 _COMMAND = ("Idempotency-Key", "Prefer", "traceparent")
@@ -318,115 +307,6 @@ _STREAMS = (
     ),
 )
 
-_WEBHOOK_ROUTES = (
-    Route(
-        method="POST",
-        path="/webhooks",
-        name="registerWebhook",
-        handler=register,
-        group=_WEBHOOKS,
-        summary="Be told of events at a URL",
-        description="Messages are signed as Standard Webhooks has it, and sent until they are taken.",
-        permission=Permission.WEBHOOKS,
-        headers=_BATCH,
-        body=Body(of=webhooks.WebhookRequest, example=examples.WEBHOOK_REQUEST),
-        replies={
-            HTTPStatus.CREATED: Reply(
-                description="It hears of what happens from now on.",
-                of=webhooks.NewWebhook,
-                headers=("Idempotency-Replayed?",),
-            )
-        },
-        errors=(ErrorCode.IDEMPOTENCY_MISMATCH,),
-    ),
-    Route(
-        method="GET",
-        path="/webhooks",
-        name="listWebhooks",
-        handler=get_webhooks,
-        group=_WEBHOOKS,
-        summary="One's own webhooks; ADMIN sees everybody's",
-        permission=Permission.WEBHOOKS,
-        replies={HTTPStatus.OK: Reply(description="The oldest first.", of=webhooks.WebhookList)},
-    ),
-    Route(
-        method="GET",
-        path="/webhooks/{webhook}",
-        name="getWebhook",
-        handler=get_webhook,
-        group=_WEBHOOKS,
-        summary="One webhook, and how it does",
-        permission=Permission.WEBHOOKS,
-        replies={HTTPStatus.OK: Reply(description="The webhook.", of=webhooks.Webhook)},
-    ),
-    Route(
-        method="DELETE",
-        path="/webhooks/{webhook}",
-        name="deleteWebhook",
-        handler=delete_webhook,
-        group=_WEBHOOKS,
-        summary="Forget a webhook with all that waits for it",
-        permission=Permission.WEBHOOKS,
-        replies={HTTPStatus.NO_CONTENT: Reply(description="It is gone.")},
-    ),
-    Route(
-        method="GET",
-        path="/webhooks/{webhook}/deliveries",
-        name="listDeliveries",
-        handler=get_deliveries,
-        group=_WEBHOOKS,
-        summary="The messages that wait for a webhook, or were given up",
-        permission=Permission.WEBHOOKS,
-        replies={HTTPStatus.OK: Reply(description="Those first in the queue first.", of=webhooks.WebhookDeliveries)},
-    ),
-    Route(
-        method="POST",
-        path="/webhooks/{webhook}/test",
-        name="testWebhook",
-        handler=try_webhook,
-        group=_WEBHOOKS,
-        summary="Send a test message",
-        permission=Permission.WEBHOOKS,
-        headers=_BATCH,
-        replies={
-            HTTPStatus.ACCEPTED: Reply(
-                description="It is in the queue.", of=webhooks.WebhookTested, headers=("Idempotency-Replayed?",)
-            )
-        },
-        errors=(ErrorCode.IDEMPOTENCY_MISMATCH,),
-    ),
-    Route(
-        method="POST",
-        path="/webhooks/{webhook}/resume",
-        name="resumeWebhook",
-        handler=resume_webhook,
-        group=_WEBHOOKS,
-        summary="Switch a webhook on again, and send what was given up too",
-        permission=Permission.WEBHOOKS,
-        headers=_BATCH,
-        replies={
-            HTTPStatus.OK: Reply(description="It is on.", of=webhooks.Webhook, headers=("Idempotency-Replayed?",))
-        },
-        errors=(ErrorCode.IDEMPOTENCY_MISMATCH,),
-    ),
-    Route(
-        method="POST",
-        path="/webhooks/{webhook}/rotate",
-        name="rotateWebhook",
-        handler=rotate_webhook,
-        group=_WEBHOOKS,
-        summary="Take a new secret; for a day the one before signs too",
-        permission=Permission.WEBHOOKS,
-        headers=_BATCH,
-        replies={
-            HTTPStatus.OK: Reply(
-                description="With the new secret.", of=webhooks.NewWebhook, headers=("Idempotency-Replayed?",)
-            )
-        },
-        errors=(ErrorCode.IDEMPOTENCY_MISMATCH,),
-    ),
-)
-
 _OPERATIONS = (
     Route(
         method="POST",
@@ -506,5 +386,5 @@ _DOCUMENTS = (
     _static("/", "getLandingPage", get_landing, "Where to find what", _PAGE),
 )
 
-ROUTES = (*_LISTS, *_BATCHES, *_ASSESSMENTS, *_STREAMS, *_WEBHOOK_ROUTES, *_OPERATIONS, *_DOCUMENTS)
+ROUTES = (*_LISTS, *_BATCHES, *_ASSESSMENTS, *_STREAMS, *WEBHOOK_ROUTES, *_OPERATIONS, *_DOCUMENTS)
 """Words before ids: the first route that fits is taken."""

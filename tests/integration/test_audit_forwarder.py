@@ -19,7 +19,7 @@ from tests.harness.waiting import eventually
 from typer.testing import CliRunner, Result
 
 from assessmentstore.cli import app
-from assessmentstore.outward import audit
+from assessmentstore.outward import audit, consumer
 from assessmentstore.outward.audit import forwarding
 from assessmentstore.services.processes import free_ports
 from assessmentstore.settings import Settings
@@ -31,6 +31,7 @@ Event = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "_CHUNK", 5)
     monkeypatch.setattr(audit, "_FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(audit, "_LONGEST_PAUSE_SECONDS", 0.1)
 

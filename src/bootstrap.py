@@ -17,6 +17,7 @@ from .agents.app import CommandsApp, build_app
 from .agents.topics import create_topics, topics_exist
 from .executor.executor import executing
 from .models.errors import UnavailableError
+from .outward.beside import outward
 from .services.processes import are_free
 from .settings import Settings, SettingsError
 from .store.encryption import KeyRing
@@ -84,7 +85,7 @@ def run_worker(settings: Settings) -> int:
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(_services_are_there(settings))
-    app = build_app(settings, mount_web=_mount_worker_web, companions=[_executor])
+    app = build_app(settings, mount_web=_mount_worker_web, companions=[_executor, outward])
     worker = faust.Worker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)
     worker.spinner = None  # it would write escape codes among the log lines
     try:

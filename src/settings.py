@@ -184,6 +184,12 @@ class Settings(BaseSettings):
     """The public keys that checkpoints are checked with, beside the one of the signing key, with commas between."""
     audit_checkpoint_interval: Annotated[float, Field(gt=0, le=86_400)] = 10.0
     """Seconds between two checkpoints of a partition that has new rows."""
+    audit_url: Annotated[str | None, _url(AnyHttpUrl)] = None
+    """Where the audit service takes records; with it, every event is forwarded there."""
+    audit_api_key: SecretStr | None = None
+    """The bearer token for the audit service."""
+    webhook_allowed_networks: Annotated[str, AfterValidator(_networks)] = ""
+    """Networks that are not public and that webhooks may reach all the same, by plain http too: `10.1.0.0/16`."""
     encryption_keys: SecretStr | None = None
     """Keys that requests and results are encrypted with where they rest, `id:base64` with commas between, or a file
     with them; the first one encrypts. Without, nothing is encrypted."""
@@ -289,6 +295,11 @@ class Settings(BaseSettings):
     def emitted_group(self) -> str:
         """The group that holds the emitted watermark of each command partition."""
         return f"{self.app_id}-emitted"
+
+    @property
+    def audit_group(self) -> str:
+        """The group that forwards events to the audit service."""
+        return f"{self.app_id}-audit-forwarder"
 
     @property
     def commands_topic(self) -> str:

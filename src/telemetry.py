@@ -108,6 +108,29 @@ COMPLIANCE_CALL_TIME = Histogram(
 )
 STREAMS_CUT = Counter("assessmentstore_event_streams_cut", "Streams cut off because their reader was slow", ["reason"])
 
+AUDIT_LAG = Gauge("assessmentstore_audit_lag", "Events that the audit service does not have yet", ["partition"])
+AUDIT_RECORDS = Counter(
+    "assessmentstore_audit_records",
+    "Records sent to the audit service, by what became of it: delivered, failed (sent again), refused (a dead letter)",
+    ["outcome"],
+)
+OPEN_AUDIT_LETTERS = Gauge(
+    "assessmentstore_open_audit_letters",
+    "Records that the audit service refused and nobody has seen to",
+)
+WEBHOOK_ATTEMPTS = Counter(
+    "assessmentstore_webhook_attempts",
+    "Notifications sent, by what became of it: delivered, failed (sent again), given_up",
+    ["outcome"],
+)
+WEBHOOKS_DISABLED = Counter(
+    "assessmentstore_webhooks_disabled", "Webhooks that were switched off for failing", ["reason"]
+)
+WEBHOOK_QUEUE = Gauge("assessmentstore_webhook_queue", "Notifications that are still to be sent, as Postgres has it")
+WEBHOOK_DELAY = Gauge(
+    "assessmentstore_webhook_delay_seconds", "How long the oldest of them waits for webhooks that do not fail"
+)
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 # Libraries that tell the operator what he did not ask: each heartbeat, each request; and, while a broker is away, every

@@ -1,4 +1,4 @@
-"""The commands of an auditor: `audit keygen`, `export`, `verify` and `check`.
+"""The commands of an auditor: `audit keygen`, `export`, `verify`, `check` and `letters`.
 
 `verify` needs no settings, no services and no private key. `export` and `check` read Postgres itself, as whoever has an
 account there that may read five tables.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ..output import print_json, progress
+from . import audit_letters
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -30,6 +31,7 @@ _UNREADABLE = 2
 
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 commands = typer.Typer()
+audit.add_typer(audit_letters.commands, name="letters", help="See to records that the audit service refused.")
 commands.add_typer(audit, name="audit", help="Prove that nobody changed what the audit trail says.")
 
 

@@ -18,6 +18,7 @@ from ..client import Assessments, Diff, FoundAssessment, FoundAssessments, Histo
 from ..models.assessment import AssessmentRecord, AssessmentState
 from ..models.base import JsonObject
 from ..models.metrics import AssessmentMetrics
+from ..store.audit_letters import AuditLetter
 from ..store.dead_letters import StoredLetter
 
 _STYLES = {
@@ -107,6 +108,15 @@ def dead_letters_table(letters: Sequence[StoredLetter], *, more: bool) -> Render
             Text(stored.reason),
         )
     caption = f"{len(letters)} dead letters" + (f", more with --after {letters[-1].id}" if more else "")
+    return Group(table, Text(caption, style="dim"))
+
+
+def audit_letters_table(letters: Sequence[AuditLetter], *, more: bool) -> RenderableType:
+    """A page of records that the audit service refused."""
+    table = _table("id", "event", "at", "reason")
+    for letter in letters:
+        table.add_row(str(letter.id), Text(letter.event_id), _time(letter.created_at), Text(letter.reason))
+    caption = f"{len(letters)} refused records" + (f", more with --after {letters[-1].id}" if more else "")
     return Group(table, Text(caption, style="dim"))
 
 

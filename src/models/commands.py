@@ -93,6 +93,10 @@ class CommandHeader:
     assessment_id: str
     user_id: str | None = None
     """Who asks."""
+    ip_address: str | None = None
+    """Where the caller was, as whoever took the command up tells it."""
+    user_agent: str | None = None
+    """What the caller used, as he tells it himself."""
     traceparent: str | None = None
     """W3C Trace Context, passed on with the event."""
     reply_to: str | None = None
@@ -110,8 +114,15 @@ class Command:
     expected_version: int | None = None
 
 
+MAX_USER_AGENT_LENGTH = 500
+"""Characters of a user agent that are kept."""
+
+
 def content_of(command_type: str, assessment_id: str, user_id: str | None, data: JsonObject) -> bytes:
-    """What tells a command from another under the same id: JSON with sorted keys."""
+    """What tells a command from another under the same id: JSON with sorted keys.
+
+    Where the caller was and what he used belong not to it: a repeat may come by another road.
+    """
     content: list[Any] = [command_type, assessment_id, user_id, data]
     return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
 

@@ -10,13 +10,23 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
 from .base import MAX_ID_LENGTH, RESERVED_IDS, JsonObject
-from .commands import COMMAND_DATA, Command, CommandHeader, CommandType, content_of, fingerprint
+from .commands import (
+    COMMAND_DATA,
+    MAX_USER_AGENT_LENGTH,
+    Command,
+    CommandHeader,
+    CommandType,
+    content_of,
+    fingerprint,
+)
 from .errors import NotACommandError, Rejection
 from .events import AssessmentEvent, EventType
 from .sealed import MEMBER, CommandCipher, UnreadableError, sealed_part
@@ -32,6 +42,13 @@ MAX_COMMAND_BYTES = 1024 * 1024
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """The largest record on the topics: a command of the largest size, whatever its JSON grows to."""
+
+CLIENT_IP = "clientip"
+USER_AGENT = "useragent"
+"""The extension attributes that tell where the caller of a command was, and what he used."""
+
+# An IPv6 address with an IPv4 one in it, and the name of a zone.
+_LONGEST_ADDRESS = 64
 
 _MAX_DEPTH = 64
 _INT64 = 2**63
@@ -166,6 +183,8 @@ def _header(key: bytes | None, attributes: JsonObject, data: Any, cipher: Comman
         type=CommandType(kind),
         assessment_id=assessment_id,
         user_id=user_id,
+        ip_address=_optional_text(attributes, CLIENT_IP),
+        user_agent=_optional_text(attributes, USER_AGENT),
         traceparent=_optional_text(attributes, "traceparent"),
         reply_to=_optional_text(attributes, "replyto"),
         fingerprint=_fingerprint(cipher, kind, assessment_id, user_id, data),
@@ -233,6 +252,11 @@ def _storable(header: CommandHeader, value: bytes, data: Any) -> Rejection | Non
         return Rejection.invalid(f"the assessment id has {length} characters; the limit is {MAX_ID_LENGTH}")
     if header.user_id is not None and len(header.user_id) > MAX_ID_LENGTH:
         return Rejection.invalid(f"the userid has {len(header.user_id)} characters; the limit is {MAX_ID_LENGTH}")
+    if header.ip_address is not None and not is_ip_address(header.ip_address):
+        return Rejection.invalid(f"the {CLIENT_IP} {header.ip_address[:_LONGEST_ADDRESS]!r} is not an IP address")
+    if header.user_agent is not None and len(header.user_agent) > MAX_USER_AGENT_LENGTH:
+        length = len(header.user_agent)
+        return Rejection.invalid(f"the {USER_AGENT} has {length} characters; the limit is {MAX_USER_AGENT_LENGTH}")
     if not isinstance(data, dict):
         return Rejection.invalid("the data has to be a JSON object")
     brackets = value.count(b"{") + value.count(b"[")
@@ -240,6 +264,16 @@ def _storable(header: CommandHeader, value: bytes, data: Any) -> Rejection | Non
         return None
     reason = unstorable(data)
     return None if reason is None else Rejection.invalid(reason)
+
+
+@lru_cache(maxsize=4096)
+def is_ip_address(text: str) -> bool:
+    """Whether a text is an IPv4 or IPv6 address, and one of a sensible length: a zone has none of its own."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return len(text) <= _LONGEST_ADDRESS
 
 
 def _is_suspect(value: bytes) -> bool:
@@ -277,7 +311,10 @@ def encode_command(
     data: JsonObject,
     **extensions: str | int | None,
 ) -> bytes:
-    """Write a command in structured mode; extensions are `userid`, `expectedversion`, `traceparent`, `replyto`."""
+    """Write a command in structured mode.
+
+    The extensions are `userid`, `clientip`, `useragent`, `expectedversion`, `traceparent`, `replyto`.
+    """
     event = {
         "specversion": "1.0",
         "id": command_id,

@@ -25,6 +25,10 @@ class EventType(StrEnum):
     RETRIED = "assessment.retried"
 
 
+def _is_nothing(value: str | None) -> bool:
+    return value is None
+
+
 class _Event(StableWireModel):
     assessment_id: str
     version: Version
@@ -38,6 +42,22 @@ class _Event(StableWireModel):
     user_id: str | None
     """Who asked."""
     occurred_at: datetime
+    ip_address: Annotated[str | None, Field(exclude_if=_is_nothing)] = None
+    """Where he was, where that is known."""
+    user_agent: Annotated[str | None, Field(exclude_if=_is_nothing)] = None
+    """What he used, as he tells it himself."""
+
+    def to_wire(self) -> JsonObject:
+        """The members by their names on the wire; what is not known of the caller is left out.
+
+        So an event from before these two members is written as it was: the audit trail hashes what is written.
+        """
+        wire = super().to_wire()
+        if self.ip_address is None:
+            del wire["ipAddress"]
+        if self.user_agent is None:
+            del wire["userAgent"]
+        return wire
 
     @property
     def id(self) -> str:

@@ -100,6 +100,8 @@ def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent
         command_id=header.id,
         user_id=header.user_id,
         occurred_at=now,
+        ip_address=header.ip_address,
+        user_agent=header.user_agent,
         request=stored if owner is None else stored | {"userId": owner},
     )
 
@@ -107,6 +109,7 @@ def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent
 def _change(
     record: AssessmentRecord, command: Command, target: AssessmentState, at: datetime, retries: RetryPolicy
 ) -> AssessmentEvent:
+    header = command.header
     common: dict[str, Any] = {
         "assessment_id": record.assessment_id,
         "version": record.version + 1,
@@ -114,15 +117,17 @@ def _change(
         "previous_state": record.state,
         "progress": record.progress,
         "message": record.message,
-        "command_id": command.header.id,
-        "user_id": command.header.user_id,
+        "command_id": header.id,
+        "user_id": header.user_id,
         "occurred_at": at,
+        "ip_address": header.ip_address,
+        "user_agent": header.user_agent,
     }
-    if command.header.type is CommandType.FAIL:
+    if header.type is CommandType.FAIL:
         policy = RetryPolicy.of(record.request_data) or retries
         delay = policy.delay(record.assessment_id, record.retry_count)
         common["next_retry_at"] = None if delay is None else at + delay
-    return _EVENTS[command.header.type](record, command.data, common)
+    return _EVENTS[header.type](record, command.data, common)
 
 
 def _completed(record: AssessmentRecord, data: Any, common: dict[str, Any]) -> AssessmentEvent:

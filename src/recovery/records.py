@@ -80,6 +80,8 @@ def read_event(record: ConsumerRecord) -> LoggedEvent:
         type=_COMMANDS[event.type],
         assessment_id=event.assessment_id,
         user_id=event.user_id,
+        ip_address=event.ip_address,
+        user_agent=event.user_agent,
         traceparent=headers.get("traceparent"),
         fingerprint=bytes.fromhex(headers.get(COMMAND_FINGERPRINT, "")),
     )

@@ -14,7 +14,8 @@ from importlib import metadata
 from aiohttp import web
 
 from ..models.envelope import MAX_COMMAND_BYTES
-from ..settings import Settings, SettingsError
+from ..models.targets import Targets
+from ..settings import Settings, SettingsError, networks
 from ..store.background import background
 from ..store.batches import BatchRequests, BulkReader
 from ..store.cache import SharedCache
@@ -27,6 +28,7 @@ from ..store.refusals import RefusalStore
 from ..store.replicas import open_replicas
 from ..store.routing import ReadRouter
 from ..store.trail import TrailReader
+from ..store.webhooks import WebhookStore
 from .admission import secure
 from .asyncapi import asyncapi_document
 from .auth import AUTHENTICATOR, required_authenticator
@@ -56,6 +58,7 @@ from .routes import ROUTES
 from .server import Runner
 from .streams import TRAIL
 from .waiters import WAITING, Waiters
+from .webhooks import TARGETS, WEBHOOKS
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +82,7 @@ def build_app(settings: Settings) -> web.Application:
     app[AUTHENTICATOR] = required_authenticator(settings)
     app[KEYS] = KeyRing.of(settings)
     app[PROXIES] = Proxies(settings.trusted_proxies)
+    app[TARGETS] = Targets(networks(settings.webhook_allowed_networks))
     app.on_response_prepare.append(secure)
     app.cleanup_ctx.append(partial(_parts, settings))
     app.on_shutdown.append(_end_waits)
@@ -166,6 +170,7 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write), keys)
+        app[WEBHOOKS] = WebhookStore(pools.write)
         maintenance = Maintenance(pools.write, settings.commands_topic)
         app[CLEANUP] = Cleanup(maintenance, cache, reader, Deletions(settings, maintenance))
         app[LIMITS], app[AUDIT] = Limits(redis, settings), Refusals(RefusalStore(pools.write))

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..models.base import MAX_ID_LENGTH
-from ..models.commands import COMMAND_DATA, CommandType
-from ..models.envelope import COMMAND_FINGERPRINT, COMMAND_OFFSET, JSON, SOURCE, STRUCTURED
+from ..models.commands import COMMAND_DATA, MAX_USER_AGENT_LENGTH, CommandType
+from ..models.envelope import CLIENT_IP, COMMAND_FINGERPRINT, COMMAND_OFFSET, JSON, SOURCE, STRUCTURED, USER_AGENT
 from ..models.errors import RejectedCommand
 from ..models.events import EventType, event_class
 from ..models.redrive import ORIGIN_HEADER
@@ -42,6 +42,9 @@ _ATTRIBUTES: dict[str, Document] = {
     "time": _TIME,
     "datacontenttype": {"const": JSON},
     "userid": _ID | {"description": "Who asks; of a create, the owner."},
+    CLIENT_IP: _TEXT | {"maxLength": 64, "description": "Where the caller was, an IP address: for the audit trail."},
+    USER_AGENT: _TEXT
+    | {"maxLength": MAX_USER_AGENT_LENGTH, "description": "What the caller used: for the audit trail."},
     "expectedversion": {
         "type": "integer",
         "minimum": 1,

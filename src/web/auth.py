@@ -54,6 +54,8 @@ class Permission(StrEnum):
     """Start, report progress, complete, fail."""
     CANCEL = "cancel:assessment"
     RETRY = "retry:assessment"
+    WEBHOOKS = "manage:webhooks"
+    """Register webhooks, and see to one's own."""
     MAINTAIN = "maintain:store"
     """Delete what ended long ago, whoever owns it."""
     MIGRATE = "migrate:store"
@@ -65,7 +67,7 @@ _ON_ASSESSMENTS = frozenset(
 )
 
 PERMISSIONS: Mapping[str, frozenset[str]] = {
-    Role.USER: _ON_ASSESSMENTS,
+    Role.USER: _ON_ASSESSMENTS | {Permission.WEBHOOKS},
     Role.ADMIN: frozenset(Permission),
     # Oversight watches, stops and sends back; it neither orders assessments nor reports on them.
     Role.HUMAN_OVERSIGHT: frozenset({Permission.VIEW, Permission.CANCEL, Permission.RETRY}),

@@ -23,9 +23,8 @@ from .auth import Permission, User, authorize, foreign
 from .bodies import MAX_ITEMS, Memory, read_items, read_object, size_of, whole_member
 from .bulk import BULK
 from .keys import keys_of
-from .middleware import TRACEPARENT
 from .once import ONCE, Work
-from .outgoing import Outgoing, prepare
+from .outgoing import Caller, Outgoing, prepare
 from .patience import Turns, promptly
 from .requests import LARGEST_COUNT
 from .writes import named_id
@@ -60,9 +59,9 @@ async def create_batch(request: web.Request) -> web.Response:
                 body = _object(items.values[index])
                 if "userId" in body:
                     body = body | {"userId": user.id}
-                return _Item(named_id(body) or _id(_ASSESSMENT_IDS, user, key, index), body)
+                return _Item(named_id(body) or _id(_ASSESSMENT_IDS, user.id, key, index), body)
 
-            results = await _apply(request, user, key, CommandType.CREATE, len(items.values), item)
+            results = await _apply(request, key, CommandType.CREATE, len(items.values), item)
             return {
                 "assessmentIds": [found for found, settled in results if not isinstance(settled, Rejection)],
                 "errors": [
@@ -95,7 +94,7 @@ async def progress_batch(request: web.Request) -> web.Response:
                 return _Item(body["assessmentId"], {name: body[name] for name in body if name != "assessmentId"})
 
             count = len(items.values)
-            results = await _apply(request, user, key, CommandType.PROGRESS, count, item, refused=refused)
+            results = await _apply(request, key, CommandType.PROGRESS, count, item, refused=refused)
             return {
                 "results": [
                     {"index": index, "assessmentId": _named(items.values[index]), **_result(settled)}
@@ -123,7 +122,7 @@ async def retry_batch(request: web.Request) -> web.Response:
             assessment_id, version = selected[index]
             return _Item(assessment_id, {}, version)
 
-        results = await _apply(request, user, key, CommandType.RETRY, len(selected), item)
+        results = await _apply(request, key, CommandType.RETRY, len(selected), item)
         # Refused are those that somebody else changed since they were selected, and nothing else can be.
         return {"assessmentIds": [found for found, settled in results if not isinstance(settled, Rejection)]}
 
@@ -132,7 +131,6 @@ async def retry_batch(request: web.Request) -> web.Response:
 
 async def _apply(
     request: web.Request,
-    user: User,
     key: str,
     command_type: CommandType,
     count: int,
@@ -141,14 +139,14 @@ async def _apply(
     refused: Mapping[int, Rejection] = MappingProxyType({}),
 ) -> list[tuple[str, Settled]]:
     """Check all commands, send those that are right, and tell the assessment and the outcome of each."""
-    bulk, turns = request.app[BULK], Turns()
+    bulk, turns, caller = request.app[BULK], Turns(), Caller.of(request)
     checked: list[str | Rejection] = []
 
     async def commands() -> AsyncIterator[Outgoing]:
         for index in range(count):
             await turns.give_way()
             try:
-                command = _prepare(request, user, command_type, item(index), place=(key, index, count))
+                command = _prepare(request, caller, command_type, item(index), place=(key, index, count))
             except RejectedError as error:
                 checked.append(error.rejection)
                 continue
@@ -161,16 +159,15 @@ async def _apply(
 
 
 def _prepare(
-    request: web.Request, user: User, command_type: CommandType, item: _Item, *, place: tuple[str, int, int]
+    request: web.Request, caller: Caller, command_type: CommandType, item: _Item, *, place: tuple[str, int, int]
 ) -> Outgoing:
     key, index, count = place
     return prepare(
         command_type,
         item.assessment_id,
         item.data,
-        command_id=_id(_COMMAND_IDS, user, key, index),
-        user_id=user.id,
-        traceparent=request[TRACEPARENT],
+        command_id=_id(_COMMAND_IDS, caller.user_id, key, index),
+        caller=caller,
         reply_to=request.app[BULK].reply_to(index, count),
         expected_version=item.expected_version,
         keys=keys_of(request),
@@ -215,6 +212,6 @@ def _error(rejection: Rejection) -> JsonObject:
     return {"code": rejection.code, "message": rejection.message}
 
 
-def _id(namespace: UUID, user: User, key: str, index: int) -> str:
+def _id(namespace: UUID, user_id: str, key: str, index: int) -> str:
     # No key has a line break: the last two lines tell key and place from whatever the user id has.
-    return str(uuid5(namespace, f"{user.id}\n{key}\n{index}"))
+    return str(uuid5(namespace, f"{user_id}\n{key}\n{index}"))

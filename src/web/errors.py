@@ -25,6 +25,7 @@ REGISTRY: Mapping[ErrorCode, tuple[int, str]] = {
     ErrorCode.UNAUTHENTICATED: (401, "A valid token is required"),
     ErrorCode.FORBIDDEN: (403, "Not allowed"),
     ErrorCode.NOT_FOUND: (404, "Assessment not found"),
+    ErrorCode.WEBHOOK_NOT_FOUND: (404, "Webhook not found"),
     ErrorCode.TIMEOUT: (408, "The assessment has not ended in time"),
     ErrorCode.INVALID_STATE_TRANSITION: (409, "The state does not allow this"),
     ErrorCode.ALREADY_EXISTS: (409, "The assessment exists already"),

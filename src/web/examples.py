@@ -48,6 +48,12 @@ STATE: Example = {
     "duration": None,
 }
 
+WEBHOOK_REQUEST: Example = {
+    "url": "https://example.com/hook",
+    "eventTypes": ["assessment.completed", "assessment.failed", "assessment.cancelled"],
+    "description": "tells the ticket system",
+}
+
 DIFF: Example = {
     "assessmentId": _ID,
     "from": 2,

@@ -27,11 +27,14 @@ from ..store.timers import TimerStore
 from ..telemetry import (
     ACTIVE_ASSESSMENTS,
     AVERAGE_PROCESSING_TIME,
+    OPEN_AUDIT_LETTERS,
     OPEN_DEAD_LETTERS,
     PENDING_TOO_LONG,
     POOL_CONNECTIONS,
     THROUGHPUT,
     TIMERS_LATE,
+    WEBHOOK_DELAY,
+    WEBHOOK_QUEUE,
 )
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
@@ -215,10 +218,15 @@ class Metrics:
             with postgres_errors():
                 counting = self._pools.read.fetchval(QUERIES["count_open_dead_letters"])
                 OPEN_DEAD_LETTERS.set(await promptly(counting, seconds=_CHECK_SECONDS))
+                waiting = self._pools.read.fetch(QUERIES["outward_figures"])
+                ((letters, queued, delay),) = await promptly(waiting, seconds=_CHECK_SECONDS)
             timers = await promptly(self._timers.figures(self._pending_seconds), seconds=_CHECK_SECONDS)
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})
             return
+        OPEN_AUDIT_LETTERS.set(letters)
+        WEBHOOK_QUEUE.set(queued)
+        WEBHOOK_DELAY.set(delay)
         ACTIVE_ASSESSMENTS.set(figures.active_assessments)
         AVERAGE_PROCESSING_TIME.set(figures.average_processing_time / 1000)
         THROUGHPUT.set(figures.throughput_per_minute)

@@ -34,6 +34,14 @@ An `Idempotency-Key` on any POST: the same key and body give the same answer and
 
 Wherever there is a GET there is a HEAD, but for the streams of events."""
 
+_WEBHOOK = {
+    "name": "webhook",
+    "in": "path",
+    "required": True,
+    "description": "The webhook.",
+    "schema": {"type": "string", "format": "uuid"},
+}
+
 _ID = {
     "name": "id",
     "in": "path",
@@ -65,7 +73,8 @@ def openapi_document(routes: Sequence[Route], version: str) -> Document:
         "components": {
             "schemas": models.components,
             "responses": {name: _failure(status, codes) for name, status, codes in _failures(routes)},
-            "parameters": {name: REQUEST_HEADERS[name] for route in routes for name in route.headers} | {"id": _ID},
+            "parameters": {name: REQUEST_HEADERS[name] for route in routes for name in route.headers}
+            | {"id": _ID, "webhook": _WEBHOOK},
             "headers": COMMON_HEADERS,
             "securitySchemes": {
                 "bearerAuth": {
@@ -137,7 +146,8 @@ def _operation(route: Route, models: _Models) -> Document:
 
 
 def _parameters(route: Route, models: _Models) -> list[Document]:
-    found: list[Document] = [{"$ref": "#/components/parameters/id"}] if route.has_id else []
+    named = [name for name in ("id", "webhook") if f"{{{name}}}" in route.path]
+    found: list[Document] = [{"$ref": f"#/components/parameters/{name}"} for name in named]
     if route.query:
         schema = models.query(route.query)
         for name, member in schema["properties"].items():

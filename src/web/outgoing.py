@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from aiohttp import web
+
 from ..models.base import JsonObject
 from ..models.commands import CommandHeader, CommandType
 from ..models.envelope import (
@@ -19,6 +21,9 @@ from ..models.envelope import (
 from ..models.errors import ErrorCode, NotACommandError, RejectedError, Rejection
 from ..models.sealed import MEMBER
 from ..store.encryption import NO_KEYS, KeyRing
+from .auth import USER
+from .middleware import TRACEPARENT
+from .proxies import client_address, user_agent
 
 _SEALED = frozenset({CommandType.CREATE, CommandType.COMPLETE})
 """The commands that carry a payload."""
@@ -32,14 +37,28 @@ class Outgoing:
     value: bytes
 
 
-def prepare(  # noqa: PLR0913 - each is an attribute of the command, but for the keys
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever sends a command, as its event and its audit row will tell of him."""
+
+    user_id: str
+    traceparent: str
+    ip_address: str | None
+    user_agent: str | None
+
+    @classmethod
+    def of(cls, request: web.Request) -> Caller:
+        """Whoever sent a request that was let in."""
+        return cls(request[USER].id, request[TRACEPARENT], client_address(request), user_agent(request))
+
+
+def prepare(
     command_type: CommandType,
     assessment_id: str,
     data: JsonObject,
     *,
     command_id: str,
-    user_id: str,
-    traceparent: str,
+    caller: Caller,
     reply_to: str | None,
     expected_version: int | None = None,
     keys: KeyRing = NO_KEYS,
@@ -61,9 +80,11 @@ def prepare(  # noqa: PLR0913 - each is an attribute of the command, but for the
         assessment_id=assessment_id,
         source=source,
         time=datetime.now(UTC),
-        userid=user_id,
+        userid=caller.user_id,
+        clientip=caller.ip_address,
+        useragent=caller.user_agent,
         expectedversion=expected_version,
-        traceparent=traceparent,
+        traceparent=caller.traceparent,
         replyto=reply_to,
     )
     value = encode(data=data)

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from aiohttp import web
 
+from ..models.commands import MAX_USER_AGENT_LENGTH
+from ..models.envelope import is_ip_address
 from ..settings import networks
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -51,6 +53,23 @@ def remote_address(request: web.BaseRequest) -> str:
     app = getattr(request, "app", None)
     proxies = None if app is None else app.get(PROXIES)
     return (proxies or Proxies()).remote(request)
+
+
+def client_address(request: web.BaseRequest) -> str | None:
+    """The caller's address as a command tells it; nothing where he did not come over IP."""
+    address = str(_address(remote_address(request)))
+    return address if is_ip_address(address) else None
+
+
+def user_agent(request: web.BaseRequest) -> str | None:
+    """What the caller says that he uses."""
+    told = request.headers.get("User-Agent", "")
+    return safe_text(told, MAX_USER_AGENT_LENGTH) or None
+
+
+def safe_text(text: str, longest: int) -> str:
+    """What Postgres can store of a text that anybody may have sent."""
+    return text[:longest].replace("\x00", "").encode(errors="replace").decode()
 
 
 def _address(text: str) -> Address | None:

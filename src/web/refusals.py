@@ -21,7 +21,7 @@ from ..store.refusals import Refusal
 from ..telemetry import REFUSALS, REFUSALS_LOST
 from .auth import USER
 from .middleware import TRACEPARENT, route_pattern
-from .proxies import remote_address
+from .proxies import remote_address, safe_text, user_agent
 
 logger = logging.getLogger(__name__)
 
@@ -145,12 +145,11 @@ def note_refusal(request: web.Request, *, status: int, code: str, message: str, 
         code=code,
         message=_text(message),
         remote_address=remote_address(request),
-        user_agent=_text(request.headers["User-Agent"]) if "User-Agent" in request.headers else None,
+        user_agent=user_agent(request),
         trace_id=request[TRACEPARENT].split("-")[1],
     )
     request.app[AUDIT].note(refusal)
 
 
 def _text(text: str) -> str:
-    """What Postgres can store of a text that anybody may have sent."""
-    return text[:_LONGEST_TEXT].replace("\x00", "").encode(errors="replace").decode()
+    return safe_text(text, _LONGEST_TEXT)

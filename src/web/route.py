@@ -112,6 +112,7 @@ class Route:
             usual = (
                 *_CLOSED_ERRORS,
                 *((ErrorCode.NOT_FOUND,) if self.has_id else ()),
+                *((ErrorCode.WEBHOOK_NOT_FOUND,) if "{webhook}" in self.path else ()),
                 *(_BODY_ERRORS if self.body else ()),
             )
         for code in (*usual, *self.errors):

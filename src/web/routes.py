@@ -26,6 +26,7 @@ from .requests import DiffQuery, ProgressItem, Retention, RetrySelection, StateQ
 from .route import Body, Reply, Route
 from .streams import all_events, assessment_events
 from .waiters import wait
+from .webhook_routes import WEBHOOK_ROUTES
 from .writes import ACTIONS, command_handler, create
 
 _ONE, _MANY, _EVENTS, _OPERATION, _CONTRACTS = "One assessment", "Many assessments", "Events", "Operation", "Contracts"
@@ -385,5 +386,5 @@ _DOCUMENTS = (
     _static("/", "getLandingPage", get_landing, "Where to find what", _PAGE),
 )
 
-ROUTES = (*_LISTS, *_BATCHES, *_ASSESSMENTS, *_STREAMS, *_OPERATIONS, *_DOCUMENTS)
+ROUTES = (*_LISTS, *_BATCHES, *_ASSESSMENTS, *_STREAMS, *WEBHOOK_ROUTES, *_OPERATIONS, *_DOCUMENTS)
 """Words before ids: the first route that fits is taken."""

@@ -17,8 +17,8 @@ from .bodies import read_object
 from .commands import COMMANDS, Applied
 from .headers import entity_tag, expected_version, idempotency_key, prefers_async
 from .keys import keys_of
-from .middleware import TRACEPARENT, Handler
-from .outgoing import Outgoing, prepare
+from .middleware import Handler
+from .outgoing import Caller, Outgoing, prepare
 from .reads import json_response, path_id, state_response, visible
 
 ACTIONS: dict[str, tuple[CommandType, Permission]] = {
@@ -42,7 +42,7 @@ async def create(request: web.Request) -> web.Response:
     key = idempotency_key(request.headers.getall("Idempotency-Key", []))
     if "userId" in body:
         body["userId"] = user.id
-    command = _prepare(request, user, CommandType.CREATE, _new_id(body, user, key), body, key=key)
+    command = _prepare(request, CommandType.CREATE, _new_id(body, user, key), body, key=key)
     location = {"Location": _location(command)}
     if prefers_async(request.headers.getall("Prefer", [])):
         return await _accept(request, command)
@@ -67,7 +67,7 @@ def command_handler(command_type: CommandType, permission: Permission) -> Handle
         body = await read_object(request)
         key = idempotency_key(request.headers.getall("Idempotency-Key", []))
         version = expected_version(request.headers.get("If-Match"))
-        command = _prepare(request, user, command_type, path_id(request), body, key=key, version=version)
+        command = _prepare(request, command_type, path_id(request), body, key=key, version=version)
         await visible(request, user)
         if prefers_async(request.headers.getall("Prefer", [])):
             return await _accept(request, command)
@@ -79,7 +79,6 @@ def command_handler(command_type: CommandType, permission: Permission) -> Handle
 
 def _prepare(
     request: web.Request,
-    user: User,
     command_type: CommandType,
     assessment_id: str,
     body: JsonObject,
@@ -94,8 +93,7 @@ def _prepare(
         assessment_id,
         body,
         command_id=command_id,
-        user_id=user.id,
-        traceparent=request[TRACEPARENT],
+        caller=Caller.of(request),
         reply_to=request.app[COMMANDS].instance,
         expected_version=version,
         keys=keys_of(request),

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import aiohttp
 import orjson
 import pytest
-from tests.harness.calls import LIVES, REQUEST, Call, call
+from tests.harness.calls import LIVES, REQUEST, WEBHOOKS, Call, call
 from tests.harness.documented import AsyncApi, OpenApi, Told
 from tests.harness.load import open_sender
 from tests.harness.shared import Running, running
@@ -22,7 +23,10 @@ from tests.harness.web import Web
 
 from assessmentstore.chaos.messages import Message, command, create, invalid, junk
 from assessmentstore.chaos.topics import TopicRecord, read_topic
+from assessmentstore.models.webhooks import WebhookRequest, new_secret
 from assessmentstore.settings import Settings
+from assessmentstore.store.postgres import open_pools
+from assessmentstore.store.webhooks import WebhookStore
 from assessmentstore.web.auth import Role
 from assessmentstore.web.route import Route
 from assessmentstore.web.routes import ROUTES
@@ -52,6 +56,7 @@ def shared(services: Settings, template_database: str, tmp_path_factory: pytest.
 def web(shared: Running) -> Web:
     """The API, with an assessment in each state."""
     asyncio.run(_live(shared.web))
+    asyncio.run(_register(shared.installation.settings))
     return shared.web
 
 
@@ -61,6 +66,14 @@ async def _live(web: Web) -> None:
         for name in commands:
             answer = await web.ask("POST", f"/assessments/{assessment_id}/{name}", _CHANGES.get(name))
             assert answer.status == 200, answer
+
+
+async def _register(settings: Settings) -> None:
+    """Webhooks with known ids."""
+    request = WebhookRequest(url="https://example.com/hook")
+    async with open_pools(settings, application="test") as pools:
+        for number in WEBHOOKS.values():
+            await WebhookStore(pools.write).put(UUID(number), "alice", request, new_secret(), sees_everything=False)
 
 
 class Caller:
@@ -101,7 +114,7 @@ async def test_every_documented_answer_that_takes_an_assessment_is_given(web: We
         await _refusals(caller)
 
     codes = {"ASSESSMENT_NOT_FOUND", "ASSESSMENT_TIMEOUT", "INVALID_STATE_TRANSITION", "ASSESSMENT_ALREADY_EXISTS",
-             "OPTIMISTIC_LOCK_FAILED", "IDEMPOTENCY_MISMATCH"}  # fmt: skip
+             "OPTIMISTIC_LOCK_FAILED", "IDEMPOTENCY_MISMATCH", "WEBHOOK_NOT_FOUND"}  # fmt: skip
     promised = {(route.name, int(status), "") for route in ROUTES for status in route.replies if status < 400}
     promised |= {
         (route.name, status, code)
@@ -146,6 +159,9 @@ async def _refusals(caller: Caller) -> None:
     for route in ROUTES:
         if route.has_id:
             await caller.refused(route, call(route, "none"))
+        if "{webhook}" in route.path:
+            path = route.path.replace("{webhook}", str(uuid4()))
+            await caller.refused(route, replace(call(route), path=path))
     for route in COMMANDS:
         assessment_id = await _fresh(caller, route)
         await caller.refused(route, call(route, "a-completed"))
@@ -160,7 +176,10 @@ async def _refusals(caller: Caller) -> None:
             await caller.ask(BY_NAME["createAssessment"], Idempotency_Key=key)
         else:
             await caller.ask(route, Idempotency_Key=key)
-            other = replace(other, data=_another(route))
+            if route.body:
+                other = replace(other, data=_another(route))
+            else:
+                other = replace(other, path=other.path.replace(WEBHOOKS[""], WEBHOOKS["another"]))
         await caller.refused(route, other, Idempotency_Key=key)
     await caller.refused(BY_NAME["waitForAssessment"], call(BY_NAME["waitForAssessment"], "a-pending"))
     taken = replace(call(BY_NAME["createAssessment"]), data=orjson.dumps(REQUEST | {"assessmentId": "a-pending"}))
@@ -175,6 +194,7 @@ def _another(route: Route) -> bytes:
         "progressAssessments": [{"assessmentId": "none", "progress": 2}],
         "retryAssessments": {"maxRetries": 1},
         "cleanUp": {"retentionDays": 20_000},
+        "registerWebhook": {"url": "https://example.com/another"},
     }
     return orjson.dumps(bodies[route.name])
 

@@ -24,7 +24,15 @@ LIVES: dict[str, tuple[str, ...]] = {
 }
 """An assessment in each state, and the commands that lead there."""
 
+WEBHOOKS: dict[str, str] = {
+    "deleteWebhook": "6a4ff2c2-0000-4000-8000-000000000001",
+    "another": "6a4ff2c2-0000-4000-8000-000000000002",
+    "": "6a4ff2c2-0000-4000-8000-000000000003",
+}
+"""Webhooks by what they are for; the last one is for all the rest."""
+
 BODIES: dict[str, Any] = {
+    "registerWebhook": {"url": "https://example.com/hook"},
     "createAssessment": REQUEST,
     "createAssessments": [REQUEST],
     "progressAssessment": {"progress": 40},
@@ -76,7 +84,8 @@ class Call:
 
 def call(route: Route, assessment_id: str = "a-pending") -> Call:
     """A valid request."""
-    path = route.path.replace("{id}", assessment_id) + _QUERIES.get(route.name, "")
+    webhook = WEBHOOKS.get(route.name, WEBHOOKS[""])
+    path = route.path.replace("{id}", assessment_id).replace("{webhook}", webhook) + _QUERIES.get(route.name, "")
     body = BODIES.get(route.name)
     if body is None:
         return Call(route.method, path)

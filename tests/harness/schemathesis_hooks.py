@@ -19,7 +19,7 @@ _LONGEST_WAIT = 100
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     """Let most requests be about an assessment that is there, and none about commands that are not."""
-    if case.path_parameters and len(str(case.path_parameters.get("id", ""))) <= 255 and next(_TURNS):
+    if "id" in (case.path_parameters or {}) and len(str(case.path_parameters["id"])) <= 255 and next(_TURNS):
         case.path_parameters["id"] = next(_IDS)
     query, headers = case.query or {}, case.headers or {}
     if case.path.endswith("/wait") and _is_more(query.get("timeout", _LONGEST_WAIT + 1), _LONGEST_WAIT):

@@ -32,7 +32,7 @@ CLOSED = [route for route in ROUTES if route.permission]
 DOCUMENT = OpenApi(openapi_document(ROUTES, "1.2.3"))
 
 ELSEWHERE = {"ASSESSMENT_NOT_FOUND", "ASSESSMENT_TIMEOUT", "INVALID_STATE_TRANSITION", "ASSESSMENT_ALREADY_EXISTS",
-             "OPTIMISTIC_LOCK_FAILED", "IDEMPOTENCY_MISMATCH"}  # fmt: skip
+             "OPTIMISTIC_LOCK_FAILED", "IDEMPOTENCY_MISMATCH", "WEBHOOK_NOT_FOUND"}  # fmt: skip
 """What takes an assessment, or a command that was sent before: the acceptance test of the contracts has these."""
 
 
@@ -73,7 +73,7 @@ def broken(error: Exception) -> web.Application:
     application.cleanup_ctx.clear()
     application.on_shutdown.clear()
     for name in ("SOURCE", "COMMANDS", "WAITING", "READS", "HEALTH", "METRICS", "FEED", "TRAIL", "MEMORY", "BULK",
-                 "BULK_READER", "ONCE", "CLEANUP"):  # fmt: skip
+                 "BULK_READER", "ONCE", "CLEANUP", "WEBHOOKS"):  # fmt: skip
         application[getattr(app, name)] = Broken(error)
     return application
 

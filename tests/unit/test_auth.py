@@ -106,8 +106,8 @@ def test_the_user_may_stand_in_sub_or_in_user_id() -> None:
 @pytest.mark.parametrize(
     ("claims", "permissions"),
     [
-        ({}, ON_ASSESSMENTS),
-        ({"role": "USER"}, ON_ASSESSMENTS),
+        ({}, ON_ASSESSMENTS | {Permission.WEBHOOKS}),
+        ({"role": "USER"}, ON_ASSESSMENTS | {Permission.WEBHOOKS}),
         ({"roles": ["ADMIN"]}, set(Permission)),
         ({"role": "HUMAN_OVERSIGHT"}, {Permission.VIEW, Permission.CANCEL, Permission.RETRY}),
         ({"role": "STRANGER"}, set()),

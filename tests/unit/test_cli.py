@@ -26,7 +26,7 @@ COMMANDS = (
 )
 SERVICES = ("up", "down", "env")
 DEAD_LETTERS = ("list", "show", "redrive", "drop")
-AUDIT = ("keygen", "export", "verify", "check")
+AUDIT = ("keygen", "export", "verify", "check", "letters list", "letters redrive", "letters drop")
 CHAOS = ("run", "plan", "sabotages", "prove")
 
 
@@ -55,7 +55,7 @@ def claims(result: Result) -> dict[str, Any]:
         *([name] for name in COMMANDS),
         *(["services", name] for name in SERVICES),
         *(["dead-letters", name] for name in DEAD_LETTERS),
-        *(["audit", name] for name in AUDIT),
+        *(["audit", *name.split()] for name in AUDIT),
         *(["chaos", name] for name in CHAOS),
     ],
 )

@@ -21,7 +21,7 @@ from assessmentstore.models.sealed import MEMBER, UNREADABLE, UnreadableError, i
 from assessmentstore.settings import Settings, SettingsError
 from assessmentstore.store.encryption import NO_KEYS, KeyRing, KeyRingError, generate
 from assessmentstore.store.search import search_row
-from assessmentstore.web.outgoing import prepare
+from assessmentstore.web.outgoing import Caller, prepare
 
 K1, K2 = generate("k1"), generate("k2")
 OLD, NEW, BOTH = KeyRing.parse(K1), KeyRing.parse(K2), KeyRing.parse(f"{K2},{K1}")
@@ -169,7 +169,7 @@ def test_commands_are_sealed_for_the_topic_and_opened_before_they_are_judged() -
 
 def prepared(ring: KeyRing, kind: CommandType, data: Any) -> Any:
     return prepare(
-        kind, "a1", data, command_id="c1", user_id="alice", traceparent="t", reply_to=None, keys=ring
+        kind, "a1", data, command_id="c1", caller=Caller("alice", "t", None, None), reply_to=None, keys=ring
     )  # fmt: skip
 
 

@@ -81,6 +81,32 @@ def test_a_binary_command_has_its_attributes_in_headers() -> None:
     assert (decoded.header.user_id, decoded.header.traceparent) == ("bob", "00-1-2-01")
 
 
+def test_where_the_caller_was_and_what_he_used_travel_in_both_modes() -> None:
+    told = {"clientip": "2001:db8::1", "useragent": "curl/8.5 (ü)"}
+
+    for decoded in (command(b"a1", structured(**told)), command(b"a1", b'{"progress": 50}', binary(**told))):
+        assert (decoded.header.ip_address, decoded.header.user_agent) == ("2001:db8::1", "curl/8.5 (ü)")
+
+
+def test_a_repeat_from_elsewhere_is_the_same_command() -> None:
+    one = command(b"a1", structured(clientip="10.0.0.1", useragent="curl"))
+
+    assert one.header.fingerprint == command(b"a1", structured(clientip="10.9.9.9")).header.fingerprint
+    assert one.header.fingerprint == command(b"a1", structured()).header.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"clientip": "localhost"}, "the clientip 'localhost' is not an IP address"),
+        ({"clientip": "fe80::1%" + "e" * 100}, "is not an IP address"),
+        ({"useragent": "x" * 501}, "the useragent has 501 characters; the limit is 500"),
+    ],
+)
+def test_what_cannot_be_where_a_caller_is_is_refused(told: dict[str, str], words: str) -> None:
+    assert words in refusal(b"a1", structured(**told))
+
+
 def test_the_same_command_has_the_same_fingerprint_in_both_modes() -> None:
     one = command(b"a1", structured(userid="bob"))
     other = command(b"a1", b'{"progress":50}', binary(userid="bob"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -221,3 +222,15 @@ def test_whatever_is_asked_only_the_arrows_happen_and_the_events_fold_to_the_sta
     if current is not None:
         assert current.version == len(events)
         assert AssessmentRecord.from_json(current.to_json()) == current
+
+
+def test_an_event_tells_of_its_caller_what_is_known_and_leaves_out_the_rest() -> None:
+    asked = command("assessment.create")
+    unknown, known = asked, replace(asked, header=replace(asked.header, ip_address="10.0.0.1", user_agent="curl"))
+
+    without, told = accepted(None, unknown), accepted(None, known)
+
+    assert {"ipAddress", "userAgent"}.isdisjoint(without.to_wire())
+    assert (told.to_wire()["ipAddress"], told.to_wire()["userAgent"]) == ("10.0.0.1", "curl")
+    for event in (without, told):
+        assert event_from_json(event.to_json()).to_json() == event.to_json()

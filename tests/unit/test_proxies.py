@@ -8,7 +8,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from assessmentstore.web.proxies import Proxies
+from assessmentstore.web.proxies import Proxies, user_agent
 
 PROXY = "10.0.0.1"
 
@@ -43,3 +43,19 @@ def test_the_caller_is_the_right_most_whom_nobody_trusts(
     trusted: str, peer: str, forwarded: list[str], expected: str
 ) -> None:
     assert seen(trusted, peer, *forwarded) == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (None, None),
+        ("", None),
+        ("curl/8.5", "curl/8.5"),
+        ("x" * 600, "x" * 500),
+        ("odd \udcff byte", "odd ? byte"),
+    ],
+)
+def test_a_user_agent_is_kept_as_far_as_it_can_be_stored(sent: str | None, kept: str | None) -> None:
+    headers = CIMultiDict([] if sent is None else [("User-Agent", sent)])
+
+    assert user_agent(Mock(headers=headers)) == kept

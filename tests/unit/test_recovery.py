@@ -49,8 +49,15 @@ asked = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.sampled_from(lis
 def header(offset: int, kind: CommandType, assessment_id: str) -> CommandHeader:
     content = fingerprint(kind, assessment_id, "ann", {"offset": offset})
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    came_by = {"ip_address": f"10.0.0.{offset % 200}", "user_agent": 'curl/8 "ü"'} if offset % 2 else {}
     return CommandHeader(
-        id=f"c{offset}", type=kind, assessment_id=assessment_id, user_id="ann", traceparent=trace, fingerprint=content
+        id=f"c{offset}",
+        type=kind,
+        assessment_id=assessment_id,
+        user_id="ann",
+        traceparent=trace,
+        fingerprint=content,
+        **came_by,
     )
 
 
@@ -145,7 +152,7 @@ def test_events_are_read_back_as_what_was_written(commands: list[tuple[str, Comm
 
 def test_a_rejection_is_read_back_as_what_was_written() -> None:
     rejection = Rejection(ErrorCode.INVALID_STATE_TRANSITION, "no", {"to": "x", "from": "y", "allowed": ["z"]})
-    refused = Refused(header=header(7, CommandType.START, "a"), rejection=rejection, at=NOW, offset=7)
+    refused = Refused(header=header(8, CommandType.START, "a"), rejection=rejection, at=NOW, offset=8)
 
     assert read_rejection(record(*_rejection(refused))) == refused
 

@@ -15,7 +15,7 @@ from assessmentstore.store.replies import reply_message
 from assessmentstore.web import bulk as bulk_module
 from assessmentstore.web.bulk import REPLIES, BulkCommands
 from assessmentstore.web.commands import Commands
-from assessmentstore.web.outgoing import Outgoing, prepare
+from assessmentstore.web.outgoing import Caller, Outgoing, prepare
 from assessmentstore.web.publisher import NotSentError
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -71,8 +71,7 @@ class Setup:
                 f"a-{number}",
                 {},
                 command_id=f"c-{number}",
-                user_id="ann",
-                traceparent=TRACE,
+                caller=Caller("ann", TRACE, None, None),
                 reply_to=self.bulk.reply_to(number, count),
             )
             for number in range(count)

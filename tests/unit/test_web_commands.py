@@ -17,7 +17,7 @@ from assessmentstore.models.positions import Positions
 from assessmentstore.store.replies import Outcome, reply_message
 from assessmentstore.web import commands as commands_module
 from assessmentstore.web.commands import Applied, Commands
-from assessmentstore.web.outgoing import Outgoing, prepare
+from assessmentstore.web.outgoing import Caller, Outgoing, prepare
 from assessmentstore.web.publisher import NotSentError
 
 NOW = datetime.now(UTC)
@@ -69,7 +69,7 @@ class Setup:
         self.commands = Commands(self.kafka, self.outcomes, timeout=timeout)
 
     def prepare(self, data: dict[str, Any] | None = None, **changes: Any) -> Outgoing:
-        values: dict[str, Any] = {"command_id": "c-1", "user_id": "ann", "traceparent": TRACE} | changes
+        values: dict[str, Any] = {"command_id": "c-1", "caller": Caller("ann", TRACE, "10.0.0.1", "curl")} | changes
         values["reply_to"] = self.commands.instance
         kind = values.pop("kind", CommandType.PROGRESS)
         data = {"progress": 50} if data is None else data
@@ -105,6 +105,7 @@ def test_a_prepared_command_says_who_asks_and_where_to_reply() -> None:
     command = decode_command(b"a-1", value, [])
     assert isinstance(command, Command)
     assert (command.header.id, command.header.user_id, command.expected_version) == ("c-1", "ann", 3)
+    assert (command.header.ip_address, command.header.user_agent) == ("10.0.0.1", "curl")
     assert (command.header.traceparent, command.header.reply_to) == (TRACE, setup.commands.instance)
 
 

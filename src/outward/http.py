@@ -1,0 +1,73 @@
+"""One POST to somebody else's server: no redirects, a line of the answer for people, and never for long."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+# What is kept of an answer that says what is wrong.
+_MOST_READ = 1024
+_MOST_TOLD = 200
+
+_LONGEST_RETRY_AFTER_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, or why nothing did."""
+
+    status: int | None
+    """Nothing where there was no answer."""
+    words: str
+    """What is told of it."""
+    retry_after: float = 0.0
+    """Seconds that the other side asks to be left alone for."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the other side has it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+async def post(
+    session: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float
+) -> Answer:
+    """Send one body, and tell what became of it; nothing is raised."""
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    try:
+        async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as answer:
+            said = b"" if 200 <= answer.status < 300 else await answer.content.read(_MOST_READ)
+            return Answer(answer.status, _words(answer.status, said), _retry_after(answer.headers))
+    except TimeoutError:
+        return Answer(None, f"no answer within {seconds:g} s")
+    except (aiohttp.ClientError, OSError, ValueError, asyncio.LimitOverrunError) as error:
+        return Answer(None, f"no answer: {str(error) or type(error).__name__}"[:_MOST_TOLD])
+
+
+def jittered(seconds: float) -> float:
+    """A pause that is not everybody's: up to a fifth longer."""
+    return seconds * (1 + random.random() / 5)  # noqa: S311 - nobody's secret
+
+
+def _words(status: int, said: bytes) -> str:
+    text = "".join(letter if letter.isprintable() else " " for letter in said.decode("utf-8", "replace"))
+    return f"{status}: {text[:_MOST_TOLD]}" if text.strip() else str(status)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds of a `Retry-After` (RFC 9110), which may be a number or a date."""
+    told = headers.get("Retry-After", "").strip()
+    if told.isdecimal():
+        wanted = float(told)
+    else:
+        try:
+            wanted = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return 0.0
+    return min(max(0.0, wanted), _LONGEST_RETRY_AFTER_SECONDS)

@@ -1,0 +1,141 @@
+"""Webhooks in Postgres: who registered what."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from ..models.webhooks import TEST_EVENT, NewWebhook, Webhook, WebhookDelivery, WebhookRequest, message_id
+from .postgres import Pool, postgres_errors
+from .queries import QUERIES
+
+MOST_OF_ONE_OWNER = 50
+"""Webhooks that one user may have."""
+
+_MOST_LISTED = 1000
+_MOST_DELIVERIES = 100
+
+# Receivers take both secrets for a day, and have that long to learn the new one.
+_FORMER_SECRET_SECONDS = 86_400.0
+
+
+class WebhookStore:
+    """What is registered."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def put(
+        self, number: UUID, owner: str, request: WebhookRequest, secret: str, *, sees_everything: bool
+    ) -> NewWebhook | None:
+        """Register a webhook, or find it where it is; nothing where its owner has as many as one may have.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        types = None if request.event_types is None else list(dict.fromkeys(request.event_types))
+        wanted = (request.url, request.description, types, request.assessment_id, secret)
+        with postgres_errors():
+            await self._pool.execute(
+                QUERIES["insert_webhook"], number, owner, sees_everything, *wanted, MOST_OF_ONE_OWNER
+            )
+            row = await self._pool.fetchrow(QUERIES["get_webhook"], number)
+        return None if row is None else _new(row)
+
+    async def get(self, number: UUID) -> Webhook | None:
+        """One of them.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            row = await self._pool.fetchrow(QUERIES["get_webhook"], number)
+        return None if row is None else _webhook(row)
+
+    async def all_of(self, owner: str | None) -> list[Webhook]:
+        """Those of an owner, or of everybody.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            return [_webhook(row) for row in await self._pool.fetch(QUERIES["list_webhooks"], owner, _MOST_LISTED)]
+
+    async def delete(self, number: UUID) -> None:
+        """Forget one, with all that it was to be told.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            await self._pool.execute(QUERIES["delete_webhook"], number)
+
+    async def rotate(self, number: UUID, secret: str) -> NewWebhook | None:
+        """Take a new secret; the one before signs too for a day.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            await self._pool.execute(QUERIES["rotate_webhook"], number, secret, _FORMER_SECRET_SECONDS)
+            row = await self._pool.fetchrow(QUERIES["get_webhook"], number)
+        return None if row is None else _new(row)
+
+    async def resume(self, number: UUID) -> None:
+        """Switch one on again, and send what was given up, too.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            await self._pool.execute(QUERIES["resume_webhook"], number)
+
+    async def try_out(self, number: UUID) -> None:
+        """Send a test message.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            await self._pool.execute(QUERIES["queue_trial"], number, TEST_EVENT)
+
+    async def deliveries(self, number: UUID) -> list[WebhookDelivery]:
+        """The first messages that wait, and the last that were given up.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        with postgres_errors():
+            rows = await self._pool.fetch(QUERIES["waiting_deliveries"], number, _MOST_DELIVERIES)
+        return [_delivery(row) for row in rows]
+
+
+def _webhook(row: asyncpg.Record) -> Webhook:
+    return Webhook(**_shown(row))
+
+
+def _new(row: asyncpg.Record) -> NewWebhook:
+    return NewWebhook(**_shown(row), secret=row["secret"])
+
+
+def _shown(row: asyncpg.Record) -> dict[str, Any]:
+    return {name: row[name] for name in Webhook.model_fields}
+
+
+def _delivery(row: asyncpg.Record) -> WebhookDelivery:
+    occurred: datetime = row["occurred_at"]
+    given_up = row["given_up_at"]
+    return WebhookDelivery(
+        id=message_id(row["webhook_id"], row["assessment_id"], row["version"], occurred),
+        assessment_id=row["assessment_id"] or None,
+        version=row["version"] or None,
+        event_type=row["event_type"],
+        attempts=row["attempts"],
+        due_at=None if given_up else row["due_at"],
+        given_up_at=given_up,
+        last_status=row["last_status"],
+        last_error=row["last_error"],
+    )

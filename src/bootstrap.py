@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web as aiohttp_web
 
 from .agents.app import CommandsApp, build_app
+from .agents.bridge import run_bridge as serve_bridge
 from .agents.topics import create_topics, topics_exist
 from .models.errors import UnavailableError
 from .services.processes import are_free
@@ -87,6 +88,16 @@ def run_worker(settings: Settings) -> int:
         worker.execute_from_commandline()
     except SystemExit as ending:
         return 0 if ending.code in (None, 0) else 1
+    return 0
+
+
+def run_bridge(settings: Settings) -> int:
+    """Run the bridge to the old system until it is told to stop, and say how it ended: 0 in good order.
+
+    Raises:
+        SettingsError: a key cannot be read.
+    """
+    asyncio.run(serve_bridge(settings))
     return 0
 
 

@@ -6,9 +6,9 @@ imported where it is used: `--help` and a wrong option answer at once.
 
 from __future__ import annotations
 
-from . import audit, batch, encryption, lists, live, maintenance, one, recovery
+from . import audit, batch, encryption, legacy, lists, live, maintenance, one, recovery
 
 PARTS = (
     *(one.commands, lists.commands, batch.commands, live.commands, maintenance.commands),
-    *(audit.commands, encryption.commands, recovery.commands),
+    *(audit.commands, encryption.commands, legacy.commands, recovery.commands),
 )

@@ -21,7 +21,15 @@ from ..store.patience import within
 from ..store.postgres import Pool, Pools, postgres_errors
 from ..store.queries import QUERIES
 from ..store.replicas import Replicas
-from ..telemetry import ACTIVE_ASSESSMENTS, AVERAGE_PROCESSING_TIME, OPEN_DEAD_LETTERS, POOL_CONNECTIONS, THROUGHPUT
+from ..telemetry import (
+    ACTIVE_ASSESSMENTS,
+    AVERAGE_PROCESSING_TIME,
+    MIGRATION_PERCENTAGE,
+    OPEN_DEAD_LETTERS,
+    OPEN_DIVERGENCES,
+    POOL_CONNECTIONS,
+    THROUGHPUT,
+)
 from .headers import prefers_json
 from .kafka_probe import KafkaProbe
 from .patience import promptly
@@ -181,6 +189,11 @@ class Metrics:
             with postgres_errors():
                 counting = self._pools.read.fetchval(QUERIES["count_open_dead_letters"])
                 OPEN_DEAD_LETTERS.set(await promptly(counting, seconds=_CHECK_SECONDS))
+                (migration,) = await promptly(
+                    self._pools.read.fetch(QUERIES["migration_status"]), seconds=_CHECK_SECONDS
+                )
+                MIGRATION_PERCENTAGE.set(0 if migration["legacy_mode"] else migration["percentage"])
+                OPEN_DIVERGENCES.set(migration["divergent"])
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})
             return

@@ -103,7 +103,9 @@ class Intake:
         left = list(events)
         while left:
             # One that is there twice is noted twice, as it came.
-            once = {event.command_id: (place, event) for place, event in reversed(left)}
+            once: dict[str, tuple[str, LegacyEvent]] = {}
+            for place, event in left:
+                once.setdefault(event.command_id, (place, event))
             left = [pair for pair in left if pair not in once.values()]
             noted = {event.command_id: event for _, event in once.values()}
             doubled, late = await self._ledger.note_events([_seen(place, event) for place, event in once.values()])

@@ -1,9 +1,13 @@
-"""Exports of an old system, as its exporters write them."""
+"""An old system: its exports, as its exporters write them, and itself in Node."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable, Iterator
+import os
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +76,34 @@ def _other_names(record: dict[str, Any]) -> dict[str, Any]:
     names = {"requestData": "request", "resultData": "result", "errorMessage": "error", "state": "status"}
     names |= {"createdAt": "created_at", "updatedAt": "updated_at", "completedAt": "completed_at"}
     return {names.get(name, name): value for name, value in record.items()}
+
+
+class Emitter:
+    """The old system in Node, which does what it is told and answers."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def tell(self, command: str, **members: Any) -> dict[str, Any]:
+        """Have it do something, and return what it says."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps({"command": command, **members}).encode() + b"\n")
+        answer: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer
+
+
+@asynccontextmanager
+async def running_emitter(url: str, token: str) -> AsyncIterator[Emitter]:
+    """The old system, up until the caller is done."""
+    script = Path(__file__).parents[1] / "legacy" / "emitter.mjs"
+    process = await asyncio.create_subprocess_exec(
+        "node", str(script), stdin=PIPE, stdout=PIPE, limit=2**24,
+        env=os.environ | {"STORE_URL": url, "STORE_TOKEN": token},
+    )  # fmt: skip
+    try:
+        yield Emitter(process)
+    finally:
+        process.kill()
+        await process.communicate()

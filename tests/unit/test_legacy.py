@@ -134,8 +134,8 @@ def test_a_record_is_taken_over_as_it_is_under_both_exporters_names(number: int)
         ({"state": "archived"}, "the state 'archived'"),
         ({"requestData": None}, "no request"),
         ({"createdAt": "yesterday"}, "createdAt"),
-        ({"progress": 140}, "progress"),
-        ({"requestData": {"options": {}}}, "Assessment type is required"),
+        ({"progress": 140}, "Progress must be between"),
+        ({"requestData": {"options": {}}}, "/request/assessmentType"),
     ],
 )
 def test_what_cannot_be_taken_over_is_told_why_and_never_guessed(members: JsonObject, why: str) -> None:

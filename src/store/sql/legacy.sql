@@ -62,8 +62,8 @@ JOIN LATERAL (
     SELECT name FROM legacy_events AS earlier
     WHERE earlier.assessment_id = late.assessment_id AND earlier.received_at < late.received_at
         AND CASE
-            WHEN earlier.happened_at IS NOT NULL AND late.happened_at IS NOT NULL
-                THEN earlier.happened_at > late.happened_at
+            -- Both may have happened within one millisecond.
+            WHEN earlier.happened_at <> late.happened_at THEN earlier.happened_at > late.happened_at
             -- What failed may begin again.
             ELSE earlier.rank > late.rank AND earlier.name <> 'assessment.failed'
         END

@@ -13,7 +13,7 @@ import orjson
 from ..models.assessment import AssessmentState
 from ..models.base import MAX_ID_LENGTH, JsonObject
 from ..models.commands import CommandType
-from ..models.events import AssessmentEvent, EventType
+from ..models.events import EventType
 from .fields import UnreadableError, member, state_of, time_of
 from .names import RANKS, LegacyKind, legacy_kind
 from .records import record_id
@@ -141,11 +141,6 @@ _NOTIFIED: dict[EventType, Callable[[Mapping[str, Any]], JsonObject]] = {
         }
     },
 }
-
-
-def is_from_legacy(event: AssessmentEvent) -> bool:
-    """Whether a change came from the old system."""
-    return event.type is EventType.IMPORTED or event.command_id.startswith(ORIGIN)
 
 
 def _understood(kind: LegacyKind, fields: JsonObject, body: Any) -> tuple[LegacyKind, JsonObject]:

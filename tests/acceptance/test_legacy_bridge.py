@@ -16,8 +16,10 @@ from tests.harness.legacy import Emitter, running_emitter
 from tests.harness.shared import Running, running
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
+from typer.testing import CliRunner
 
 from assessmentstore.agents.bridge import open_bridge
+from assessmentstore.cli import app
 from assessmentstore.client import AsyncClient
 from assessmentstore.legacy.controller import begin
 from assessmentstore.legacy.rollout import STEPS
@@ -291,3 +293,23 @@ async def test_the_client_steers_the_migration(shared: Running) -> None:
     refused = await shared.web.ask("PUT", "/migration", {"percentage": 50})
     wrong = await shared.web.ask("PUT", "/migration", {"percentage": 101}, role=Role.ADMIN)
     assert (refused.status, wrong.status) == (403, 400)
+
+
+async def test_the_commands_tell_and_steer(shared: Running, bridge: Settings) -> None:
+    environment = shared.installation.environment()
+
+    def call(*arguments: str) -> tuple[int, dict[str, Any]]:
+        result = CliRunner().invoke(app, ["legacy", *arguments, "--json"], env=environment)
+        assert result.stdout, result.output
+        return result.exit_code, json.loads(result.stdout)
+
+    _, set_ = await asyncio.to_thread(call, "rollout", "--percentage", "25", "--by", "ann")
+    _, told = await asyncio.to_thread(call, "status")
+    code, back = await asyncio.to_thread(call, "rollback", "--because", "a drill", "--by", "ann")
+    _, verified = await asyncio.to_thread(call, "verify")
+
+    assert (set_["migrationPercentage"], set_["phase"], told["complete"]) == (25, "steady", False)
+    assert told["history"][0]["by"] == "ann"
+    assert (code, back["success"], back["details"]["untold"]) == (0, True, 0)
+    assert verified["stats"]["stored"] == told["assessmentsMigrated"]
+    assert (await shared.web.ask("GET", "/migration")).body["legacyMode"] is True

@@ -29,7 +29,7 @@ from assessmentstore.models.envelope import decode_command
 from assessmentstore.models.errors import Rejection
 from assessmentstore.models.events import EventType, event_from_json
 from assessmentstore.models.machine import decide, evolve
-from assessmentstore.store.encryption import NO_KEYS
+from assessmentstore.store.encryption import NO_KEYS, KeyRing, generate
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -126,6 +126,25 @@ def test_a_record_is_taken_over_as_it_is_under_both_exporters_names(number: int)
     assert stored.version == 1
     assert stored.state == state_of(record.get("state") or record["status"])
     assert stored.owner == "ann"
+
+
+def test_with_keys_nothing_of_an_import_rests_in_the_clear_and_readers_see_all_of_it() -> None:
+    keys = KeyRing.parse(generate("k1"))
+    record = exported(3) | {"state": "completed", "errorMessage": None, "resultData": {"summary": {}, "x": "canary-2"}}
+    record["requestData"] = record["requestData"] | {"serverName": "canary-1"}
+    command = encode(CommandType.IMPORT, "old-3", import_data(record), command_id="c", at=NOW, keys=keys)
+    taken = decode_command(b"old-3", command.value, [], keys)
+    assert isinstance(taken, Command)
+    decided = decide(None, taken, NOW)
+    assert not isinstance(decided, Rejection)
+
+    sealed = keys.seal_event(decided)
+    stored = evolve(None, event_from_json(sealed.to_json()))
+
+    for rests in (command.value, sealed.to_json(), stored.to_json()):
+        assert b"canary" not in rests
+    assert differences(record, keys.open_record(stored), times=True) == []
+    assert (stored.owner, taken.header.fingerprint) == ("ann", command.header and command.header.fingerprint)
 
 
 @pytest.mark.parametrize(

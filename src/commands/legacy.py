@@ -1,4 +1,5 @@
-"""The commands of the move from the old system: `legacy import`, `bridge`, `status`, `rollout`, `rollback`, `verify`.
+"""The commands of the move from the old system: `legacy import`, `bridge`, `status`, `rollout`, `rollback`, `verify`,
+`settle`.
 
 They work on Postgres and Kafka themselves, with the settings of the machine, as `migrate` does: a rollback must not
 depend on an API that is not well.
@@ -215,6 +216,31 @@ def verify(
     print_answer(answer, json)
     if not answer["passed"]:
         raise typer.Exit(FAILED)
+
+
+@legacy.command()
+def settle(
+    because: Annotated[str, typer.Option(metavar="TEXT", help="What was decided, and why; kept in the history.")],
+    assessment_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="The assessments.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All open entries of the ledger.")] = False,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Mark open entries of the ledger as decided, where no command can bring both systems into line.
+
+    \b
+    Example:
+      assessmentstore legacy settle old-17 --because "the store is right: the old system lost the result"
+    """
+    if everything == bool(assessment_ids):
+        raise typer.BadParameter("name assessments, or say --all")
+
+    async def work(stores: Stores) -> JsonObject:
+        return {"settled": await stores.ledger.settle(assessment_ids or None, by or _who(), because)}
+
+    print_answer(asyncio.run(_with_stores(work)), json)
 
 
 class Stores(NamedTuple):

@@ -127,6 +127,11 @@ class Divergences:
         with postgres_errors():
             return {row["kind"]: row["count"] for row in await self._pool.fetch(QUERIES["open_divergences"])}
 
+    async def settle(self, assessment_ids: Sequence[str] | None, actor: str, reason: str) -> int:
+        """Mark open entries as decided, those of some assessments or all, and count them."""
+        with postgres_errors():
+            return int(await self._pool.fetchval(QUERIES["settle_divergences"], assessment_ids, actor, reason))
+
     async def forget_old_events(self) -> None:
         """Forget events that nobody sends again."""
         with postgres_errors():

@@ -27,6 +27,9 @@ NOTIFICATIONS = web.AppKey("legacy_notifications", Notifications)
 # An answer that still fits any client; a partition's chunk is less.
 _MOST_NOTIFICATIONS = 500
 
+# Where little is to be told of much, an answer with nothing in it comes soon, and says where to go on.
+_MOST_PAGES = 50
+
 _SECONDS = 10.0
 
 
@@ -66,10 +69,11 @@ async def read_events(request: web.Request) -> web.Response:
         position = position_from_text(after) if after else ()
     except ValueError as error:
         raise wrong_parameters([("after", "is no place that an earlier answer named")]) from error
-    notifications, found = request.app[NOTIFICATIONS], list[JsonObject]()
+    notifications, found, pages = request.app[NOTIFICATIONS], list[JsonObject](), 0
     for partition, end in enumerate(await promptly(notifications.ends())):
-        while offset_at(position, partition) < end and len(found) < _MOST_NOTIFICATIONS:
+        while offset_at(position, partition) < end and len(found) < _MOST_NOTIFICATIONS and pages < _MOST_PAGES:
             page = await promptly(notifications.page(partition, offset_at(position, partition), end))
             found += page.notifications
             position = moved(position, partition, page.reached)
+            pages += 1
     return json_response({"events": found, "next": position_text(position)})

@@ -373,7 +373,7 @@ _OPERATIONS = (
         handler=read_events,
         group=_OPERATION,
         summary="What the store changed by itself, in the old system's names",
-        description="Of each assessment in the order of its versions. An empty list means that there is no more yet.",
+        description="Of each assessment in the order of its versions. No more is there yet where `next` is `after`.",
         permission=Permission.MIGRATE,
         query=NotificationsQuery,
         replies={HTTPStatus.OK: Reply(description="Some, and where to go on.", of=answers.LegacyNotifications)},

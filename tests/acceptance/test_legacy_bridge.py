@@ -306,10 +306,12 @@ async def test_the_commands_tell_and_steer(shared: Running, bridge: Settings) ->
     _, set_ = await asyncio.to_thread(call, "rollout", "--percentage", "25", "--by", "ann")
     _, told = await asyncio.to_thread(call, "status")
     code, back = await asyncio.to_thread(call, "rollback", "--because", "a drill", "--by", "ann")
-    _, verified = await asyncio.to_thread(call, "verify")
+    settled_code, settled = await asyncio.to_thread(call, "settle", "--all", "--because", "a drill", "--by", "ann")
+    verified_code, verified = await asyncio.to_thread(call, "verify")
 
     assert (set_["migrationPercentage"], set_["phase"], told["complete"]) == (25, "steady", False)
     assert told["history"][0]["by"] == "ann"
     assert (code, back["success"], back["details"]["untold"]) == (0, True, 0)
+    assert (settled_code, list(settled), verified_code) == (0, ["settled"], 0), verified
     assert verified["stats"]["stored"] == told["assessmentsMigrated"]
     assert (await shared.web.ask("GET", "/migration")).body["legacyMode"] is True

@@ -79,6 +79,7 @@ async function flush() {
 async function listen() {
   for (;;) {
     const { body } = await ask("GET", `/legacy/events${after && `?after=${after}`}`);
+    const isAll = body.next === after;
     after = body.next;
     for (const told of body.events) {
       if (heard.has(told.eventId)) continue;
@@ -91,7 +92,7 @@ async function listen() {
       if (told.type === "assessment.failed") change(id, { state: "failed", errorMessage: told.error });
       if (told.type === "assessment.cancelled") change(id, { state: "cancelled" });
     }
-    if (!body.events.length) return;
+    if (isAll) return;
   }
 }
 

@@ -126,6 +126,18 @@ WHERE resolved_at IS NULL AND assessment_id = ANY($1::text[]) AND kind IN ('wron
 -- The two systems agree on these assessments again.
 UPDATE legacy_divergences SET resolved_at = NOW() WHERE resolved_at IS NULL AND assessment_id = ANY($1::text[])
 
+-- settle_divergences --
+-- Somebody decided about the open entries of these assessments, or about all; who and why is in the history.
+WITH settled AS (
+    UPDATE legacy_divergences SET resolved_at = NOW()
+    WHERE resolved_at IS NULL AND ($1::text[] IS NULL OR assessment_id = ANY($1))
+    RETURNING 1
+), noted AS (
+    INSERT INTO migration_history (actor, action, legacy_mode, percentage, reason)
+    SELECT $2, 'settle', legacy_mode, percentage, $3 FROM migration_state
+)
+SELECT count(*) FROM settled
+
 -- divergences --
 -- The ledger, the newest first; only what is open, or all.
 SELECT assessment_id, field, kind, legacy_value, store_value, found_at, seen_at, resolved_at FROM legacy_divergences

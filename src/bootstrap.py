@@ -14,6 +14,7 @@ import uvloop
 from aiohttp import web as aiohttp_web
 
 from .agents.app import CommandsApp, build_app
+from .agents.bridge import run_bridge as serve_bridge
 from .agents.topics import create_topics, topics_exist
 from .executor.executor import executing
 from .models.errors import UnavailableError
@@ -110,6 +111,16 @@ async def _executor(app: CommandsApp) -> AsyncIterator[None]:
         app.listeners.append(executor.notice)
         app.details["complianceServers"] = executor.servers
         yield
+
+
+def run_bridge(settings: Settings) -> int:
+    """Run the bridge to the old system until it is told to stop, and say how it ended: 0 in good order.
+
+    Raises:
+        SettingsError: a key cannot be read.
+    """
+    asyncio.run(serve_bridge(settings))
+    return 0
 
 
 async def _services_are_there(settings: Settings) -> None:

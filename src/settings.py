@@ -214,6 +214,14 @@ class Settings(BaseSettings):
     """Seconds that one call to a compliance server may take; how long the assessment may is in its request."""
     scrub_rate: Annotated[int, Field(ge=0, le=1000)] = 20
     """Assessments a second whose copies a worker compares beside its work; 0 is none."""
+    migration_check_interval: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Seconds between two looks at the figures that a roll-out from the old system is held or taken back by."""
+    migration_first_hold: Annotated[float, Field(ge=0, le=8_640_000)] = 86_400.0
+    """Seconds that the first step of a roll-out, 1 %, has to be without an alert before the next."""
+    migration_hold: Annotated[float, Field(ge=0, le=8_640_000)] = 43_200.0
+    """The same of each later step."""
+    migration_settle: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    """Seconds that events of the old system have to arrive before what it reports is compared with the store."""
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -320,6 +328,14 @@ class Settings(BaseSettings):
     @property
     def deletions_topic(self) -> str:
         return f"{self.topic_prefix}assessment.deletions"
+
+    @property
+    def legacy_events_topic(self) -> str:
+        return f"{self.topic_prefix}legacy.events"
+
+    @property
+    def legacy_notifications_topic(self) -> str:
+        return f"{self.topic_prefix}legacy.notifications"
 
     @property
     def checkpoints_topic(self) -> str:

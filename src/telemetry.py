@@ -83,6 +83,14 @@ READ_FALLBACKS = Counter(
 REPLICA_LAG = Gauge(
     "assessmentstore_replica_lag_seconds", "How old a replica's state may be, by its place in the setting", ["replica"]
 )
+LEGACY_EVENTS = Counter("assessmentstore_legacy_events", "Events of the old system, by what they came to", ["outcome"])
+MIGRATION_PERCENTAGE = Gauge(
+    "assessmentstore_migration_percentage",
+    "Share of the ids that the store serves, 0 in legacy mode, as Postgres has it",
+)
+OPEN_DIVERGENCES = Gauge(
+    "assessmentstore_open_divergences", "Differences from the old system that are not resolved, as Postgres has it"
+)
 POOL_CONNECTIONS = Gauge("assessmentstore_pool_connections", "Postgres connections by pool and use", ["pool", "use"])
 HTTP_REQUESTS = Counter("assessmentstore_http_requests", "HTTP requests by route and status", ["route", "status"])
 HTTP_TIME = Histogram("assessmentstore_http_request_seconds", "Time to answer an HTTP request", ["route"])

@@ -22,7 +22,7 @@ from dataclasses import replace
 import structlog
 
 from ..models.assessment import AssessmentRecord
-from ..models.commands import Command, CommandType
+from ..models.commands import CREATING, Command, CommandType
 from ..models.errors import UnavailableError
 from ..settings import Settings
 from ..store.batch import BatchStore, BatchTransaction, PartitionClaim
@@ -339,7 +339,7 @@ def _created(batch: Sequence[Decoded]) -> set[str]:
     for decoded in batch:
         if isinstance(decoded.item, Command):
             first.setdefault(decoded.item.header.assessment_id, decoded.item.header.type)
-    return {key for key, kind in first.items() if kind is CommandType.CREATE}
+    return {key for key, kind in first.items() if kind in CREATING}
 
 
 def _unstorable(decoded: Decoded, records: Sequence[Record], error: UnstorableError) -> Decoded:

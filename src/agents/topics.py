@@ -42,6 +42,9 @@ def specifications(settings: Settings) -> list[TopicSpecification]:
         TopicSpecification(settings.rejections_topic, partitions, large | _FOR_EVER),
         TopicSpecification(settings.dead_letters_topic, 1, large | _FOR_EVER),
         TopicSpecification(settings.deletions_topic, partitions, large | _FOR_EVER),
+        # What the old system says, and what its listeners are told.
+        TopicSpecification(settings.legacy_events_topic, partitions, commands),
+        TopicSpecification(settings.legacy_notifications_topic, partitions, large),
         # Each has a key of its own, so that all stay, and one that is published again replaces itself.
         TopicSpecification(settings.checkpoints_topic, partitions, {"cleanup.policy": "compact"}),
     ]

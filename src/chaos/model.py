@@ -23,6 +23,7 @@ TABLE = {
 
 EVENT_NAMES = {
     "create": "assessment.created",
+    "import": "assessment.imported",
     "start": "assessment.started",
     "progress": "assessment.progress",
     "complete": "assessment.completed",
@@ -111,7 +112,11 @@ def _judge(record: TopicRecord, states: dict[str, State], known: set[str]) -> Ou
     expected = attributes.get("expectedversion")
     outcome = _decide(outcome, states.get(key), data, None if expected is None else int(expected))
     if outcome.after is not None:
-        owner = attributes.get("userid") or data.get("userId") if name == "create" else outcome.after.owner
+        owner = outcome.after.owner
+        if name == "create":
+            owner = attributes.get("userid") or data.get("userId")
+        elif name == "import":
+            owner = data["request"].get("userId")
         states[key] = replace(outcome.after, owner=owner)
         return replace(outcome, what="accepted", before=outcome.before, after=states[key])
     return outcome
@@ -119,10 +124,12 @@ def _judge(record: TopicRecord, states: dict[str, State], known: set[str]) -> Ou
 
 def _decide(outcome: Outcome, now: State | None, data: Any, expected: int | None) -> Outcome:
     name = outcome.name
-    if name == "create":
+    if name in ("create", "import"):
         if now is not None:
             return replace(outcome, code="ASSESSMENT_ALREADY_EXISTS")
-        return replace(outcome, after=State(outcome.assessment_id))
+        return replace(
+            outcome, after=_imported(outcome.assessment_id, data) if name == "import" else State(outcome.assessment_id)
+        )
     if now is None:
         return replace(outcome, code="ASSESSMENT_NOT_FOUND")
     if expected not in (None, now.version):
@@ -133,6 +140,21 @@ def _decide(outcome: Outcome, now: State | None, data: Any, expected: int | None
         return replace(outcome, code="INVALID_STATE_TRANSITION", details={"from": now.state})
     after = replace(now, state=target, version=now.version + 1, ended=target in ENDED)
     return replace(outcome, before=now, after=_apply(after, name, data))
+
+
+def _imported(assessment_id: str, data: Any) -> State:
+    """What the old system says that it is."""
+    return State(
+        assessment_id,
+        state=data["state"],
+        progress=data.get("progress", 0),
+        message=data.get("message"),
+        error=data.get("error"),
+        result=data.get("result"),
+        retry_count=data.get("retryCount", 0),
+        started="startedAt" in data,
+        ended=data["state"] in ENDED,
+    )
 
 
 def _apply(state: State, name: str, data: Any) -> State:

@@ -9,13 +9,14 @@ from typing import Self, Unpack
 from ..models.events import EventType
 from .assessments import AssessmentCalls
 from .lists import CollectionCalls
+from .migration import MigrationCalls
 from .queries import Values, query_items
 from .streams import EventStream
 from .subscriptions import Handler, OnError, Subscription, Subscriptions
 from .transport import ClientOptions, Token, Transport
 
 
-class AsyncClient(AssessmentCalls, CollectionCalls):
+class AsyncClient(AssessmentCalls, CollectionCalls, MigrationCalls):
     """A session with the API; use it in `async with`.
 
     Every call is made again while the server is busy or being restarted. That is safe: every POST carries an

@@ -195,6 +195,21 @@ class Cleaned(OpenWireModel):
     deleted: int
 
 
+class MigrationStatus(OpenWireModel):
+    """How far the move from the old system is."""
+
+    legacy_mode: bool
+    """Whether the old system serves everything."""
+    migration_percentage: int
+    """Of the ids, those that the store serves."""
+    assessments_migrated: int
+    total_assessments: int
+    last_updated: datetime
+    phase: str
+    held_because: str | None = None
+    open_divergences: int = 0
+
+
 class ServiceHealth(OpenWireModel):
     """How one service is."""
 

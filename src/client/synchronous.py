@@ -167,6 +167,11 @@ class Client:
     cleanup = _Call(AsyncClient.cleanup)
     metrics = _Call(AsyncClient.metrics)
     health = _Call(AsyncClient.health)
+    get_migration_status = _Call(AsyncClient.get_migration_status)
+    is_migration_complete = _Call(AsyncClient.is_migration_complete)
+    enable_legacy_mode = _Call(AsyncClient.enable_legacy_mode)
+    set_migration_percentage = _Call(AsyncClient.set_migration_percentage)
+    is_served_by_store = _Call(AsyncClient.is_served_by_store)
     subscribe = _Call(AsyncClient.subscribe)
     unsubscribe = _Call(AsyncClient.unsubscribe)
 

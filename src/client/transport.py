@@ -120,6 +120,14 @@ class Transport:
         named = {"Content-Type": "application/json", "Idempotency-Key": key or uuid4().hex}
         return await self._call("POST", path, body=orjson.dumps(data), headers=named | dict(headers or {}))
 
+    async def put(self, path: str, data: Any) -> Answer:
+        """A PUT, which has one effect by itself.
+
+        Raises:
+            ClientError: it was refused, or the API does not answer.
+        """
+        return await self._call("PUT", path, body=orjson.dumps(data), headers={"Content-Type": "application/json"})
+
     @asynccontextmanager
     async def stream(
         self, path: str, query: QueryItems, headers: Mapping[str, str]

@@ -7,9 +7,9 @@ imported where it is used: `--help` and a wrong option answer at once.
 
 from __future__ import annotations
 
-from . import audit, batch, compliance, encryption, lists, live, maintenance, one, recovery, verify
+from . import audit, batch, compliance, encryption, legacy, lists, live, maintenance, one, recovery, verify
 
 PARTS = (
     *(one.commands, lists.commands, batch.commands, live.commands, maintenance.commands),
-    *(audit.commands, compliance.commands, encryption.commands, recovery.commands, verify.commands),
+    *(audit.commands, compliance.commands, encryption.commands, legacy.commands, recovery.commands, verify.commands),
 )

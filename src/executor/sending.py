@@ -15,7 +15,7 @@ from ..store.encryption import KeyRing
 from ..store.executions import Execution
 from ..web.commands import Sender
 from ..web.headers import trace_context
-from ..web.outgoing import prepare
+from ..web.outgoing import Caller, prepare
 
 log = structlog.get_logger(__name__)
 
@@ -41,11 +41,9 @@ class Commands:
             execution.assessment_id,
             data | {"attempt": execution.attempt},
             command_id=command_id,
-            user_id=USER,
-            traceparent=trace_context(execution.traceparent),
+            caller=Caller(USER, trace_context(execution.traceparent), source=f"{SOURCE}/executor"),
             reply_to=None,
             keys=self._keys,
-            source=f"{SOURCE}/executor",
         )
         for pause in pauses():
             try:

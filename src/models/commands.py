@@ -1,4 +1,4 @@
-"""The seven commands: what each carries, and the attributes they all have."""
+"""The seven commands, and the one of the migration: what each carries, and the attributes they all have."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import orjson
 
 from .assessment import AssessmentRequest, Progress
 from .base import Count, JsonObject, NonEmptyText, Text, WireModel
+from .imports import Import
 from .result import AssessmentResult
 
 
@@ -24,6 +25,8 @@ class CommandType(StrEnum):
     FAIL = "assessment.fail"
     CANCEL = "assessment.cancel"
     RETRY = "assessment.retry"
+    IMPORT = "assessment.import"
+    """Of the migration: whoever may write to the topic may send it, and no route does."""
 
 
 class Create(AssessmentRequest):
@@ -70,7 +73,7 @@ class Retry(OfAttempt):
     """Put a failed assessment back to pending."""
 
 
-CommandData = Create | Start | ReportProgress | Complete | Fail | Cancel | Retry
+CommandData = Create | Start | ReportProgress | Complete | Fail | Cancel | Retry | Import
 
 COMMAND_DATA: dict[CommandType, type[CommandData]] = {
     CommandType.CREATE: Create,
@@ -80,7 +83,11 @@ COMMAND_DATA: dict[CommandType, type[CommandData]] = {
     CommandType.FAIL: Fail,
     CommandType.CANCEL: Cancel,
     CommandType.RETRY: Retry,
+    CommandType.IMPORT: Import,
 }
+
+CREATING = frozenset({CommandType.CREATE, CommandType.IMPORT})
+"""The commands that an assessment begins with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from .base import MAX_ID_LENGTH, RESERVED_IDS, JsonObject
 from .commands import (
     COMMAND_DATA,
+    CREATING,
     MAX_USER_AGENT_LENGTH,
     Command,
     CommandHeader,
@@ -29,6 +30,7 @@ from .commands import (
 )
 from .errors import NotACommandError, Rejection
 from .events import AssessmentEvent, EventType
+from .imports import Import
 from .sealed import MEMBER, CommandCipher, UnreadableError, sealed_part
 
 SOURCE = "/assessmentstore"
@@ -99,8 +101,9 @@ def decode_command(
         return RefusedCommand(header=header, rejection=Rejection.from_validation(error))
     except ValueError as error:
         return RefusedCommand(header=header, rejection=Rejection.invalid(str(error)))
-    if header.type is CommandType.CREATE:
-        wrong = _wrong_id(header.assessment_id, getattr(parsed, "assessment_id", None))
+    if header.type in CREATING:
+        named = parsed.request if isinstance(parsed, Import) else parsed
+        wrong = _wrong_id(header.assessment_id, getattr(named, "assessment_id", None))
         if wrong is not None:
             return RefusedCommand(header=header, rejection=wrong)
     return Command(header=header, data=parsed, expected_version=expected)

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from .assessment import AssessmentRequest, AssessmentState
 from .base import JsonObject, PercentDone, StableWireModel, Version, WrittenAs
+from .imports import FormerChange
 from .result import AssessmentResult
 
 
@@ -23,6 +24,7 @@ class EventType(StrEnum):
     FAILED = "assessment.failed"
     CANCELLED = "assessment.cancelled"
     RETRIED = "assessment.retried"
+    IMPORTED = "assessment.imported"
 
 
 def _is_nothing(value: str | None) -> bool:
@@ -123,11 +125,29 @@ class Retried(_Event):
     retry_count: int
 
 
-AssessmentEvent = Created | Started | ProgressReported | Completed | Failed | Cancelled | Retried
+class Imported(_Event):
+    """It was taken over from the old system as it stood there."""
+
+    type: Literal[EventType.IMPORTED] = EventType.IMPORTED
+    request: Annotated[JsonObject, WrittenAs(AssessmentRequest)]
+    result: Annotated[JsonObject, WrittenAs(AssessmentResult)] | None
+    error: str | None
+    retry_count: int
+    created_at: datetime
+    """When it was created there; so are the other times of its life."""
+    updated_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    next_retry_at: datetime | None
+    history: tuple[Annotated[JsonObject, WrittenAs(FormerChange)], ...]
+    """The old system's audit log of it, oldest first."""
+
+
+AssessmentEvent = Created | Started | ProgressReported | Completed | Failed | Cancelled | Retried | Imported
 
 _CLASSES: dict[EventType, type[AssessmentEvent]] = {
     kind.model_fields["type"].default: kind
-    for kind in (Created, Started, ProgressReported, Completed, Failed, Cancelled, Retried)
+    for kind in (Created, Started, ProgressReported, Completed, Failed, Cancelled, Retried, Imported)
 }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
-from .assessment import AssessmentRecord, AssessmentState
-from .commands import Command, CommandType, Create
+from .assessment import AssessmentRecord, AssessmentRequest, AssessmentState
+from .commands import CREATING, Command, CommandType, Create
 from .errors import Rejection
 from .events import (
     AssessmentEvent,
@@ -16,10 +16,12 @@ from .events import (
     Created,
     EventType,
     Failed,
+    Imported,
     ProgressReported,
     Retried,
     Started,
 )
+from .imports import Import
 from .retries import NO_RETRIES, RetryPolicy
 
 # Events of one assessment have times that grow: a row whose time did not change was changed by somebody else.
@@ -65,10 +67,12 @@ def decide(
         retries: holds where the request has no policy of its own.
     """
     header = command.header
-    if header.type is CommandType.CREATE:
+    if header.type in CREATING:
         if record is not None:
             return Rejection.already_exists(header.assessment_id)
-        return _create(command, cast(Create, command.data), now)
+        if command.expected_version is not None:
+            return Rejection.lock_failed(header.assessment_id, command.expected_version, 0)
+        return _take_up(command, now)
     if record is None:
         return Rejection.not_found(header.assessment_id)
     if command.expected_version not in (None, record.version):
@@ -83,13 +87,14 @@ def decide(
     return _change(record, command, transition.target, max(now, record.updated_at + _TICK), retries)
 
 
-def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent | Rejection:
+def _take_up(command: Command, now: datetime) -> AssessmentEvent:
+    if command.header.type is CommandType.IMPORT:
+        return _import(command, cast(Import, command.data), now)
+    return _create(command, cast(Create, command.data), now)
+
+
+def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent:
     header = command.header
-    if command.expected_version is not None:
-        return Rejection.lock_failed(header.assessment_id, command.expected_version, 0)
-    owner = header.user_id or request.user_id
-    stored = request.to_wire() | {"assessmentId": header.assessment_id}
-    stored.setdefault("timestamp", now.isoformat())
     return Created(
         assessment_id=header.assessment_id,
         version=1,
@@ -102,8 +107,43 @@ def _create(command: Command, request: Create, now: datetime) -> AssessmentEvent
         occurred_at=now,
         ip_address=header.ip_address,
         user_agent=header.user_agent,
-        request=stored if owner is None else stored | {"userId": owner},
+        request=_stored(request, header.assessment_id, header.user_id or request.user_id, now),
     )
+
+
+def _import(command: Command, data: Import, now: datetime) -> AssessmentEvent:
+    header = command.header
+    return Imported(
+        assessment_id=header.assessment_id,
+        version=1,
+        state=data.state,
+        previous_state=None,
+        progress=data.progress,
+        message=data.message,
+        command_id=header.id,
+        user_id=header.user_id,
+        occurred_at=now,
+        ip_address=header.ip_address,
+        user_agent=header.user_agent,
+        # Who imports is not who owns.
+        request=_stored(data.request, header.assessment_id, data.request.user_id, data.created_at),
+        result=None if data.result is None else data.result.to_wire(),
+        error=data.error,
+        retry_count=data.retry_count,
+        created_at=data.created_at,
+        updated_at=data.updated_at,
+        started_at=data.started_at,
+        completed_at=data.completed_at,
+        next_retry_at=data.next_retry_at,
+        history=tuple(row.model_dump(mode="json", by_alias=True) for row in data.history),
+    )
+
+
+def _stored(request: AssessmentRequest, assessment_id: str, owner: str | None, at: datetime) -> dict[str, Any]:
+    """A request as it is kept: with its id, its owner, and a time."""
+    stored = request.to_wire() | {"assessmentId": assessment_id}
+    stored.setdefault("timestamp", at.isoformat())
+    return stored if owner is None else stored | {"userId": owner}
 
 
 def _change(
@@ -175,6 +215,8 @@ def evolve(record: AssessmentRecord | None, event: AssessmentEvent) -> Assessmen
             request_data=event.request,
             metadata=event.request.get("metadata"),
         )
+    if event.type is EventType.IMPORTED:
+        return _imported(event)
     if record is None:
         raise ValueError(f"event {event.id} has no assessment to change")
     changes: dict[str, Any] = {
@@ -185,6 +227,26 @@ def evolve(record: AssessmentRecord | None, event: AssessmentEvent) -> Assessmen
         "updated_at": event.occurred_at,
     }
     return record.model_copy(update=changes | _effects(event))
+
+
+def _imported(event: Imported) -> AssessmentRecord:
+    return AssessmentRecord(
+        assessment_id=event.assessment_id,
+        state=event.state,
+        version=event.version,
+        progress=event.progress,
+        message=event.message,
+        created_at=event.created_at,
+        updated_at=event.updated_at,
+        started_at=event.started_at,
+        completed_at=event.completed_at,
+        request_data=event.request,
+        result_data=event.result,
+        error_message=event.error,
+        retry_count=event.retry_count,
+        next_retry_at=event.next_retry_at,
+        metadata=event.request.get("metadata"),
+    )
 
 
 def _effects(event: AssessmentEvent) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from datetime import datetime
 from ..models.assessment import AssessmentRecord
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
-from ..models.events import EventType
 from ..models.machine import evolve
 from ..store.changes import Accepted, BatchChanges, DeadLetter, Refused
 from .errors import RecoveryError
@@ -68,13 +67,13 @@ def touched(items: Iterable[LogItem]) -> set[str]:
 
 def reborn(items: Iterable[LogItem], states: Collection[str]) -> list[str]:
     """Those that are created, and are there already: they were deleted in between, and nobody told Kafka."""
-    created = (item.event for item in items if isinstance(item, LoggedEvent) and item.event.type is EventType.CREATED)
+    created = (item.event for item in items if isinstance(item, LoggedEvent) and item.event.version == 1)
     return [event.assessment_id for event in created if event.assessment_id in states]
 
 
 def is_rebirth(item: LogItem, seen: Collection[str]) -> bool:
     """Whether an item creates what was seen already: it cannot be in one batch with that."""
-    return isinstance(item, LoggedEvent) and item.event.type is EventType.CREATED and item.event.assessment_id in seen
+    return isinstance(item, LoggedEvent) and item.event.version == 1 and item.event.assessment_id in seen
 
 
 def fold_items(items: Iterable[LogItem], states: Mapping[str, AssessmentRecord]) -> BatchChanges:

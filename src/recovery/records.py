@@ -27,6 +27,7 @@ _COMMANDS = {
     EventType.FAILED: CommandType.FAIL,
     EventType.CANCELLED: CommandType.CANCEL,
     EventType.RETRIED: CommandType.RETRY,
+    EventType.IMPORTED: CommandType.IMPORT,
 }
 
 _LETTER_HEADERS = ("topic", "partition", "offset", "reason", "time")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.errors import AssessmentStoreError
-from ..models.events import AssessmentEvent, Completed, Created
+from ..models.events import AssessmentEvent, Completed, Created, Imported
 from ..models.sealed import (
     DIGEST,
     MEMBER,
@@ -144,11 +144,12 @@ class KeyRing:
         if self.current is None:
             return event
         key = event.assessment_id
-        if isinstance(event, Created):
-            return event.model_copy(update={"request": self.seal(key, event.request, clear_members(event.request))})
-        if isinstance(event, Completed):
-            return event.model_copy(update={"result": self.seal(key, event.result)})
-        return event
+        sealed: dict[str, Any] = {}
+        if isinstance(event, Created | Imported):
+            sealed["request"] = self.seal(key, event.request, clear_members(event.request))
+        if isinstance(event, Completed | Imported) and event.result is not None:
+            sealed["result"] = self.seal(key, event.result)
+        return event.model_copy(update=sealed) if sealed else event
 
     def open_event(self, text: str) -> str:
         """An event's JSON as whoever may see it is to read it."""

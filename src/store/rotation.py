@@ -151,7 +151,7 @@ class Rotation:
         if "details" in row.keys():  # noqa: SIM118 - a record looks among its values
             details = orjson.loads(row["details"])
             for name in PAYLOADS:
-                if name in details:
+                if details.get(name) is not None:
                     details[name] = self._keys.reseal(row["assessment_id"], details[name])
             return row["place"], orjson.dumps(details).decode()
         return (row["place"], *(self._resealed_json(row, name) for name in ("request_data", "result_data")))

@@ -93,7 +93,11 @@ def audit_row(item: Accepted, link: Link) -> tuple[Any, ...]:
 def metric_row(item: Accepted) -> tuple[str, Decimal, datetime] | None:
     """The processing time of an assessment, where this command ended it."""
     duration = item.after.duration if item.event.state in FINAL_STATES else None
-    return None if duration is None else (item.event.assessment_id, Decimal(duration) / 1000, item.event.occurred_at)
+    ended = item.after.completed_at
+    if duration is None or ended is None:
+        return None
+    # What is imported ended long ago.
+    return item.event.assessment_id, Decimal(duration) / 1000, ended
 
 
 def outgoing_from_row(row: asyncpg.Record) -> OutgoingEvent:

@@ -28,7 +28,7 @@ _LONGEST_TEXT = 20_000
 _VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_KNOWN_WORD = 40
 
-_INDEXED = frozenset({EventType.CREATED, EventType.RETRIED, EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
+_INDEXED = frozenset(EventType) - {EventType.STARTED, EventType.PROGRESS}
 
 _UNTOLD = ("timestamp", MEMBER)
 

@@ -254,6 +254,52 @@ class Cleaned(Answer):
     deleted: Count
 
 
+class MigrationStatus(Answer):
+    """How far the move from the old system is."""
+
+    legacy_mode: bool
+    """Whether the old system serves everything."""
+    migration_percentage: PercentDone
+    """Of the ids, those that the store serves: the ones whose bucket is below it."""
+    assessments_migrated: Count
+    """Assessments that the store has."""
+    total_assessments: Count
+    """And those that are known of and not in it: quarantined, or of an import under way."""
+    last_updated: datetime
+    """When mode or percentage were last set."""
+    phase: Literal["steady", "ramping", "rolled_back"]
+    """Whether the percentage grows by itself, or was taken back."""
+    held_because: str | None
+    """What keeps it from growing."""
+    open_divergences: Count
+    """Entries of the ledger that are not resolved."""
+
+
+class TakenEvent(Answer):
+    """What became of one event of the old system."""
+
+    index: Count
+    assessment_id: str | None
+    outcome: Literal["sent", "reported", "dead-letter"]
+    """It is a command; it is a record to be compared; or it cannot be translated, and is kept as it came."""
+    command_id: str | None
+    reason: str | None
+
+
+class TakenEvents(Answer):
+    """What became of each event, in the order of the request."""
+
+    results: list[TakenEvent]
+
+
+class LegacyNotifications(Answer):
+    """What the store changed by itself, in the old system's names."""
+
+    events: list[JsonObject]
+    next: str
+    """The place to go on at."""
+
+
 class ServiceHealth(Answer):
     """How one service is, with details of its own."""
 

@@ -13,12 +13,15 @@ from importlib import metadata
 
 from aiohttp import web
 
+from ..legacy.intake import Intake
+from ..legacy.telling import Notifications as LegacyNotifications
 from ..models.envelope import MAX_COMMAND_BYTES
 from ..models.targets import Targets
 from ..settings import Settings, SettingsError, networks
 from ..store.background import background
 from ..store.batches import BatchRequests, BulkReader
 from ..store.cache import SharedCache
+from ..store.divergences import Divergences
 from ..store.encryption import KeyRing
 from ..store.maintenance import Maintenance
 from ..store.postgres import open_pools
@@ -26,6 +29,7 @@ from ..store.reads import OutcomeReader, StateReader
 from ..store.redis import open_redis
 from ..store.refusals import RefusalStore
 from ..store.replicas import open_replicas
+from ..store.rollout import RolloutStore
 from ..store.routing import ReadRouter
 from ..store.trail import TrailReader
 from ..store.webhooks import WebhookStore
@@ -44,8 +48,10 @@ from .freshness import READS
 from .health import HEALTH, METRICS, Health, Metrics, standard_checks
 from .kafka_probe import KafkaProbe
 from .keys import KEYS
+from .legacy import INTAKE, NOTIFICATIONS, Sender
 from .limits import LIMITS, Limits
 from .maintenance import CLEANUP, Cleanup
+from .migration import ROLLOUT, Sampler
 from .notifications import Notifications
 from .once import ONCE, Once
 from .openapi import openapi_document
@@ -175,9 +181,14 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[CLEANUP] = Cleanup(maintenance, cache, reader, Deletions(settings, maintenance))
         app[LIMITS], app[AUDIT] = Limits(redis, settings), Refusals(RefusalStore(pools.write))
         stack.push_async_callback(app[AUDIT].close)
+        app[ROLLOUT] = RolloutStore(pools.write, settings.commands_topic)
+        app[INTAKE] = Intake(Sender(publisher), Divergences(pools.write, keys), keys)
+        app[NOTIFICATIONS] = LegacyNotifications(app[TRAIL])
+        sampler = Sampler(app[ROLLOUT], app[HEALTH], settings)
         notifications = Notifications(cache, reader, commands, waiters, feed)
         watches = (replicas.watch,) if settings.replica_urls else ()
         works = (publisher.run, notifications.run, waiters.wake, waiters.poll, feed.run, app[AUDIT].run, *watches)
+        works = (*works, sampler.run)
         for work in works:
             await stack.enter_async_context(background(work))
         yield

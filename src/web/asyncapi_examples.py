@@ -25,6 +25,19 @@ _REFUSED_OFFSET = 12
 _Said = tuple[CommandType, JsonObject]
 
 _CREATE: _Said = (CommandType.CREATE, REQUEST)
+_IMPORT: _Said = (
+    CommandType.IMPORT,
+    {
+        "request": REQUEST,
+        "state": "completed",
+        "progress": 100,
+        "result": RESULT,
+        "createdAt": "2025-03-01T08:00:00Z",
+        "updatedAt": "2025-03-01T08:05:00Z",
+        "startedAt": "2025-03-01T08:01:00Z",
+        "completedAt": "2025-03-01T08:05:00Z",
+    },
+)
 _BEGIN: _Said = (CommandType.START, {})
 _LIVES: tuple[tuple[_Said, ...], ...] = (
     (
@@ -35,6 +48,7 @@ _LIVES: tuple[tuple[_Said, ...], ...] = (
     ),
     (_CREATE, _BEGIN, (CommandType.FAIL, {"error": "no route to host"}), (CommandType.RETRY, {})),
     (_CREATE, (CommandType.CANCEL, {"reason": "not needed any more"})),
+    (_IMPORT,),
 )
 
 

@@ -73,16 +73,23 @@ async def read_object(request: web.Request) -> JsonObject:
     Raises:
         RejectedError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or VALIDATION_ERROR.
     """
+    body = await read_json(request)
+    if not isinstance(body, dict):
+        raise RejectedError(Rejection.invalid("The body has to be a JSON object"))
+    return body
+
+
+async def read_json(request: web.Request) -> Any:
+    """The JSON value in the body; an empty body is an empty object.
+
+    Raises:
+        RejectedError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or VALIDATION_ERROR.
+    """
     try:
         content = await _read(request)
     except web.HTTPRequestEntityTooLarge as error:
         raise too_large() from error
-    if not content:
-        return {}
-    body = _parse(content)
-    if not isinstance(body, dict):
-        raise RejectedError(Rejection.invalid("The body has to be a JSON object"))
-    return body
+    return _parse(content) if content else {}
 
 
 def whole_member(body: JsonObject, name: str, *, largest: int) -> int:

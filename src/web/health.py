@@ -27,8 +27,10 @@ from ..store.timers import TimerStore
 from ..telemetry import (
     ACTIVE_ASSESSMENTS,
     AVERAGE_PROCESSING_TIME,
+    MIGRATION_PERCENTAGE,
     OPEN_AUDIT_LETTERS,
     OPEN_DEAD_LETTERS,
+    OPEN_DIVERGENCES,
     PENDING_TOO_LONG,
     POOL_CONNECTIONS,
     THROUGHPUT,
@@ -220,6 +222,11 @@ class Metrics:
                 OPEN_DEAD_LETTERS.set(await promptly(counting, seconds=_CHECK_SECONDS))
                 waiting = self._pools.read.fetch(QUERIES["outward_figures"])
                 ((letters, queued, delay),) = await promptly(waiting, seconds=_CHECK_SECONDS)
+                (migration,) = await promptly(
+                    self._pools.read.fetch(QUERIES["migration_status"]), seconds=_CHECK_SECONDS
+                )
+                MIGRATION_PERCENTAGE.set(0 if migration["legacy_mode"] else migration["percentage"])
+                OPEN_DIVERGENCES.set(migration["divergent"])
             timers = await promptly(self._timers.figures(self._pending_seconds), seconds=_CHECK_SECONDS)
         except UnavailableError as error:
             logger.debug("Active assessments were not counted: %r", error, extra={"action": "count_unavailable"})

@@ -43,8 +43,10 @@ class Caller:
 
     user_id: str
     traceparent: str
-    ip_address: str | None
-    user_agent: str | None
+    ip_address: str | None = None
+    user_agent: str | None = None
+    source: str = f"{SOURCE}/http"
+    """The part of the system that he spoke to."""
 
     @classmethod
     def of(cls, request: web.Request) -> Caller:
@@ -62,7 +64,6 @@ def prepare(
     reply_to: str | None,
     expected_version: int | None = None,
     keys: KeyRing = NO_KEYS,
-    source: str = f"{SOURCE}/http",
 ) -> Outgoing:
     """Check a command as a worker will, and seal its payload where there are keys.
 
@@ -78,7 +79,7 @@ def prepare(
         command_id=command_id,
         command_type=command_type,
         assessment_id=assessment_id,
-        source=source,
+        source=caller.source,
         time=datetime.now(UTC),
         userid=caller.user_id,
         clientip=caller.ip_address,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, RootModel, StrictBool
 
-from ..models.base import Identifier, WireModel
+from ..models.base import Identifier, JsonObject, WireModel
 from ..models.commands import ReportProgress
 from ..models.events import EventType
 from ..models.filters import IN_DIGITS, Instant, Query
@@ -56,6 +56,26 @@ class StreamQuery(Query):
     """Only these events; may repeat."""
     last_event_id: str | None = None
     """For clients that cannot send the header."""
+
+
+class NotificationsQuery(Query):
+    """`GET /legacy/events`."""
+
+    after: str | None = None
+    """The `next` of an earlier answer; without, from the beginning."""
+
+
+class MigrationChange(WireModel):
+    """Who serves what, from now on; what is left out stays."""
+
+    legacy_mode: StrictBool | None = None
+    """Let the old system serve everything."""
+    percentage: Annotated[int, Field(strict=True, ge=0, le=100)] | None = None
+    """Of the ids that the store is to serve. A roll-out that goes on by itself ends with it."""
+
+
+class LegacyEvents(RootModel[JsonObject | list[Any]]):
+    """One event of the old system, or a list of them, under any of its names."""
 
 
 class ProgressItem(ReportProgress):

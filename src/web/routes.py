@@ -18,11 +18,24 @@ from .bodies import MAX_ITEMS
 from .contracts import get_asyncapi, get_docs, get_landing, get_openapi
 from .diff import get_diff
 from .health import get_health, get_metrics, get_ready
+from .legacy import post_events, read_events
 from .lists import get_history, get_list, get_search, get_stats
 from .maintenance import cleanup
 from .middleware import Handler
+from .migration import change_migration, get_migration
 from .reads import get_state, get_status
-from .requests import DiffQuery, ProgressItem, Retention, RetrySelection, StateQuery, StreamQuery, WaitQuery
+from .requests import (
+    DiffQuery,
+    LegacyEvents,
+    MigrationChange,
+    NotificationsQuery,
+    ProgressItem,
+    Retention,
+    RetrySelection,
+    StateQuery,
+    StreamQuery,
+    WaitQuery,
+)
 from .route import Body, Reply, Route
 from .streams import all_events, assessment_events
 from .waiters import wait
@@ -320,6 +333,51 @@ _OPERATIONS = (
         body=Body(of=Retention, example={"retentionDays": 365}),
         replies={HTTPStatus.OK: _done("They are gone.", answers.Cleaned)},
         errors=(ErrorCode.IDEMPOTENCY_MISMATCH,),
+    ),
+    Route(
+        method="GET",
+        path="/migration",
+        name="getMigration",
+        handler=get_migration,
+        group=_OPERATION,
+        summary="How far the move from the old system is",
+        permission=Permission.VIEW,
+        replies={HTTPStatus.OK: Reply(description="The status.", of=answers.MigrationStatus)},
+    ),
+    Route(
+        method="PUT",
+        path="/migration",
+        name="changeMigration",
+        handler=change_migration,
+        group=_OPERATION,
+        summary="Say which share of the ids the store serves, or that the old system serves everything",
+        permission=Permission.MIGRATE,
+        body=Body(of=MigrationChange, example={"legacyMode": False, "percentage": 25}),
+        replies={HTTPStatus.OK: Reply(description="The new status.", of=answers.MigrationStatus)},
+    ),
+    Route(
+        method="POST",
+        path="/legacy/events",
+        name="sendLegacyEvents",
+        handler=post_events,
+        group=_OPERATION,
+        summary="Take in events of the old system",
+        description="Sent again, an event has no second effect.",
+        permission=Permission.MIGRATE,
+        body=Body(of=LegacyEvents, example={"type": "assessment.started", "assessmentId": "a-1"}),
+        replies={HTTPStatus.OK: Reply(description="What each came to.", of=answers.TakenEvents)},
+    ),
+    Route(
+        method="GET",
+        path="/legacy/events",
+        name="readLegacyEvents",
+        handler=read_events,
+        group=_OPERATION,
+        summary="What the store changed by itself, in the old system's names",
+        description="Of each assessment in the order of its versions. No more is there yet where `next` is `after`.",
+        permission=Permission.MIGRATE,
+        query=NotificationsQuery,
+        replies={HTTPStatus.OK: Reply(description="Some, and where to go on.", of=answers.LegacyNotifications)},
     ),
     Route(
         method="GET",

@@ -22,7 +22,16 @@ _DYING = Path(__file__).parent / "dying_replay.py"
 _SECONDS = 120
 
 # What the log does not tell: who asked for a batch or was refused at the door, and which worker had a partition.
-_NOT_IN_KAFKA = {"schema_migrations", "batch_requests", "access_refusals"}
+# And what the migration from the old system knows of that one; what it took over is in the log as all else is.
+_NOT_IN_KAFKA = {"schema_migrations", "batch_requests", "access_refusals", "migration_state", "migration_history"} | {
+    "migration_samples",
+    "legacy_imports",
+    "legacy_quarantine",
+    "legacy_events",
+    "legacy_reports",
+    "legacy_divergences",
+    "legacy_told",
+}
 _OF_THE_MOMENT = {"id", "epoch", "owner", "claimed_at", "emitted_offset", "told", "applied_at"}
 _TOTALS_KEYS = {"slot", "scope", "assessment_type", "source", "priority", "state", "server_name", "quarter"}
 _TABLE_OWNERS = {"assessment_states", "assessment_search"}

@@ -41,5 +41,19 @@ def running(services: Settings, template: str, folder: Path, **settings: Any) ->
         asyncio.run(drop_database(services, database_name(installation.settings)))
 
 
+@contextmanager
+def working_installation(services: Settings, template: str, folder: Path, **settings: Any) -> Iterator[Installation]:
+    """An installation with a worker and no API."""
+    installation = asyncio.run(create_installation(services, template, folder, **settings))
+    cluster = Cluster(installation)
+    try:
+        cluster.start()
+        asyncio.run(_owned(cluster))
+        yield installation
+    finally:
+        cluster.destroy()
+        asyncio.run(drop_database(services, database_name(installation.settings)))
+
+
 async def _owned(cluster: Cluster) -> None:
     await cluster.until_owned_by(*cluster.workers)

@@ -72,7 +72,7 @@ def test_the_list_of_commands_has_a_whole_sentence_for_each() -> None:
 
     listed = [line.split(maxsplit=1) for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()]
     assert sorted(name for name, _ in listed) == sorted(
-        [*COMMANDS, "services", "dead-letters", "audit", "chaos", "encryption"]
+        [*COMMANDS, "services", "dead-letters", "audit", "chaos", "encryption", "legacy"]
     )
     assert all(text.endswith(".") and not text.endswith("...") for _, text in listed)
 

@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType
@@ -28,6 +29,7 @@ ARROWS = {
     ("assessment.cancel", "pending"): "cancelled",
     ("assessment.cancel", "processing"): "cancelled",
     ("assessment.retry", "failed"): "pending",
+    ("assessment.import", None): "failed",
 }
 ALLOWED = {
     "pending": ["processing", "cancelled"],
@@ -44,6 +46,18 @@ DATA: dict[str, dict[str, object]] = {
     "assessment.fail": {"error": "it broke"},
     "assessment.cancel": {"reason": "no longer needed"},
     "assessment.retry": {},
+    "assessment.import": {
+        "request": {"assessmentType": "health", "options": {}, "userId": "ann", "metadata": {"a": 1}},
+        "state": "failed",
+        "progress": 70,
+        "error": "no route",
+        "retryCount": 2,
+        "createdAt": "2024-05-01T10:00:00+02:00",
+        "updatedAt": "2024-05-01T08:09:00Z",
+        "startedAt": "2024-05-01T08:01:00Z",
+        "completedAt": "2024-05-01T08:09:00Z",
+        "history": [{"action": "assessment_failed", "newState": "failed", "createdAt": "2024-05-01T08:09:00Z"}],
+    },
 }
 _ids = count()
 
@@ -99,7 +113,7 @@ def test_every_command_from_every_state_does_what_the_contract_says(state: str |
     elif state is None:
         assert isinstance(decision, Rejection)
         assert decision.code is ErrorCode.NOT_FOUND
-    elif kind == "assessment.create":
+    elif kind in ("assessment.create", "assessment.import"):
         assert isinstance(decision, Rejection)
         assert decision.code is ErrorCode.ALREADY_EXISTS
     else:
@@ -234,3 +248,45 @@ def test_an_event_tells_of_its_caller_what_is_known_and_leaves_out_the_rest() ->
     assert (told.to_wire()["ipAddress"], told.to_wire()["userAgent"]) == ("10.0.0.1", "curl")
     for event in (without, told):
         assert event_from_json(event.to_json()).to_json() == event.to_json()
+
+
+def test_an_import_keeps_the_original_times_and_owner_and_is_where_the_old_system_left_it() -> None:
+    event = accepted(None, command("assessment.import"))
+
+    taken = evolve(None, event)
+
+    assert (taken.state, taken.version, taken.progress, taken.retry_count) == ("failed", 1, 70, 2)
+    assert (taken.error_message, taken.owner, taken.metadata) == ("no route", "ann", {"a": 1})
+    assert taken.created_at == datetime(2024, 5, 1, 8, tzinfo=UTC)
+    assert taken.updated_at == taken.completed_at == datetime(2024, 5, 1, 8, 9, tzinfo=UTC)
+    assert taken.duration == 8 * 60 * 1000
+    assert event.occurred_at == NOW
+    assert event_from_json(event.to_json()) == event
+
+
+def test_what_is_imported_goes_on_where_it_was() -> None:
+    taken = evolve(None, accepted(None, command("assessment.import")))
+
+    retried = evolve(taken, accepted(taken, command("assessment.retry")))
+
+    assert (retried.state, retried.version, retried.retry_count) == ("pending", 2, 3)
+    assert retried.created_at == taken.created_at
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state": "done"},
+        {"state": "processing"},
+        {"state": "completed", "completedAt": None},
+        {"updatedAt": "2024-05-01T07:59:59Z"},
+        {"result": {"overallScore": 1}},
+        {"request": {"options": {}}},
+        {"createdAt": "2024-05-01T08:00:00"},
+        {"progress": 101},
+        {"retryCount": -1},
+    ],
+)
+def test_an_import_of_what_no_assessment_can_be_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        command("assessment.import", data=DATA["assessment.import"] | wrong)

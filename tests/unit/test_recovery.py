@@ -41,6 +41,15 @@ DATA: dict[CommandType, dict[str, Any]] = {
     CommandType.PROGRESS: {"progress": 40, "message": "so far"},
     CommandType.COMPLETE: {"result": {"overallScore": 97.5}},
     CommandType.FAIL: {"error": "no route"},
+    CommandType.IMPORT: {
+        "request": {"assessmentType": "health", "options": {}},
+        "state": "completed",
+        "result": {"overallScore": 9.5},
+        "createdAt": "2024-05-01T08:00:00Z",
+        "updatedAt": "2024-05-01T08:09:00Z",
+        "startedAt": "2024-05-01T08:01:00Z",
+        "completedAt": "2024-05-01T08:09:00Z",
+    },
 }
 
 asked = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.sampled_from(list(CommandType))), max_size=60)

@@ -12,10 +12,10 @@ LIMIT $2
 -- The same of the rows of the audit trail; most events have no payload.
 SELECT
     id AS place, details -> 'request' -> '$encrypted' ->> 'keyId' AS request_key,
-    details -> 'result' -> '$encrypted' ->> 'keyId' AS result_key, action = 'created' AS has_request,
-    action = 'completed' AS has_result
+    details -> 'result' -> '$encrypted' ->> 'keyId' AS result_key, action IN ('created', 'imported') AS has_request,
+    action IN ('completed', 'imported') AND details -> 'result' <> 'null' AS has_result
 FROM (
-    SELECT id, action, CASE WHEN action IN ('created', 'completed') THEN details END AS details
+    SELECT id, action, CASE WHEN action IN ('created', 'completed', 'imported') THEN details END AS details
     FROM assessment_audit_trail
     WHERE id > $1
     ORDER BY id

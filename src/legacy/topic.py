@@ -1,0 +1,76 @@
+"""The commands topic, for the migration to write to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from ..models.envelope import MAX_RECORD_BYTES, STRUCTURED
+from ..models.errors import UnavailableError
+from ..settings import Settings
+from .commands import Outgoing
+
+_HEADERS = [("content-type", STRUCTURED.encode())]
+
+
+class Sender(Protocol):
+    """Whoever puts commands on their topic."""
+
+    async def send(self, commands: Sequence[Outgoing]) -> None:
+        """Put them there, those of one assessment in their order; all stand there when this returns.
+
+        Raises:
+            UnavailableError: Kafka did not confirm all of them.
+        """
+
+
+class CommandsTopic:
+    """A producer of commands."""
+
+    def __init__(self, producer: AIOKafkaProducer, name: str) -> None:
+        self._producer = producer
+        self._name = name
+
+    async def send(self, commands: Sequence[Outgoing]) -> None:
+        """Put commands on the topic; they are the same commands when they are sent again.
+
+        Raises:
+            UnavailableError: Kafka did not confirm all of them.
+        """
+        try:
+            sent = [
+                await self._producer.send(self._name, item.value, item.key.encode(), headers=_HEADERS)
+                for item in commands
+            ]
+            await asyncio.gather(*sent)
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka did not confirm all commands: {error!r}") from error
+
+
+@asynccontextmanager
+async def open_commands_topic(settings: Settings) -> AsyncIterator[CommandsTopic]:
+    """The topic with a producer of its own.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=512 * 1024,
+        max_request_size=MAX_RECORD_BYTES,
+    )
+    try:
+        try:
+            await producer.start()
+        except (KafkaError, OSError) as error:
+            raise UnavailableError(f"Kafka does not answer at {settings.kafka_bootstrap}: {error!r}") from error
+        yield CommandsTopic(producer, settings.commands_topic)
+    finally:
+        await producer.stop()

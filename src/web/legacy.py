@@ -53,7 +53,7 @@ async def post_events(request: web.Request) -> web.Response:
     authorize(request, Permission.MIGRATE)
     body = await read_json(request)
     values = body if isinstance(body, list) else [body]
-    if not isinstance(body, dict | list) or not 0 < len(values) <= MAX_ITEMS:
+    if not request.body_exists or not isinstance(body, dict | list) or not 0 < len(values) <= MAX_ITEMS:
         raise RejectedError(Rejection.invalid(f"The body has to be an event, or a list of 1 to {MAX_ITEMS} events"))
     delivery = uuid4().hex
     places = [(f"http:{delivery}:{index}", value) for index, value in enumerate(values)]

@@ -42,6 +42,8 @@ async def change_migration(request: web.Request) -> web.Response:
     """`PUT /migration`."""
     user = authorize(request, Permission.MIGRATE)
     body = await read_object(request)
+    if not request.body_exists:
+        raise RejectedError(Rejection.invalid("The body is missing: send legacyMode, percentage or both"))
     try:
         change = MigrationChange.model_validate(body)
     except ValidationError as error:

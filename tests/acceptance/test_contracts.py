@@ -43,6 +43,15 @@ _CHANGES: dict[str, Any] = {"complete": {"result": {"overallScore": 97}}, "fail"
 
 _Life = tuple[tuple[str, dict[str, Any]], ...]
 _COMPLETED: _Life = (("start", {}), ("progress", {"progress": 50}), ("complete", {"result": {"overallScore": 9.5}}))
+_IMPORTED: dict[str, Any] = {
+    "request": {"assessmentType": "health", "options": {}, "userId": "ann"},
+    "state": "failed",
+    "error": "no route to host",
+    "createdAt": "2024-03-01T08:00:00Z",
+    "updatedAt": "2024-03-01T08:30:00Z",
+    "completedAt": "2024-03-01T08:30:00Z",
+    "history": [{"action": "assessment_failed", "newState": "failed", "createdAt": "2024-03-01T08:30:00Z"}],
+}
 _CANCELLED: _Life = (("start", {}), ("fail", {"error": "x"}), ("retry", {}), ("cancel", {"reason": "y"}))
 
 
@@ -206,6 +215,8 @@ async def test_every_record_on_the_topics_is_as_the_document_says(shared: Runnin
         *_life("k-2", _CANCELLED),
         *_life("k-3", _COMPLETED, binary=True),
         *_life("k-4", _CANCELLED, binary=True),
+        command("k-5 import", "import", "k-5", _IMPORTED),
+        command("k-6 import", "import", "k-6", _IMPORTED, binary=True),
     ]
     refused = [
         command("stale", "start", "k-1", expectedversion=2, userid="ann"),

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
+from ..kafka import kafka_connection
 from ..legacy.comparing import Comparer
 from ..legacy.controller import Controller
 from ..legacy.intake import Intake
@@ -119,7 +120,7 @@ def _value(record: ConsumerRecord[bytes, bytes]) -> Any:
 async def _consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         settings.legacy_events_topic,
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         group_id=f"{settings.app_id}-legacy",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -138,7 +139,7 @@ async def _consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
 async def _sender(settings: Settings) -> AsyncIterator[Any]:
     """What puts notifications on their topic."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         acks="all",
         enable_idempotence=True,
         max_request_size=MAX_RECORD_BYTES,

@@ -10,6 +10,7 @@ from typing import Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from ..kafka import kafka_connection
 from ..models.envelope import MAX_RECORD_BYTES, STRUCTURED
 from ..models.errors import UnavailableError
 from ..settings import Settings
@@ -60,7 +61,7 @@ async def open_commands_topic(settings: Settings) -> AsyncIterator[CommandsTopic
         UnavailableError: Kafka is away.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **kafka_connection(settings),
         acks="all",
         enable_idempotence=True,
         max_batch_size=512 * 1024,

@@ -17,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from ..kafka import kafka_connection
 from ..settings import Settings
 from ..store.background import background
 from ..telemetry import AUDIT_LAG
@@ -102,7 +103,7 @@ class EventsConsumer:
     def _new_consumer(self) -> AIOKafkaConsumer:
         timeout = self._settings.session_timeout
         return AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **kafka_connection(self._settings),
             group_id=self._group,
             client_id=self._group,
             isolation_level="read_committed",

@@ -134,7 +134,7 @@ def test_the_right_expected_version_is_accepted() -> None:
     assert accepted(record("pending"), command("assessment.start", expected=1)).version == 2
 
 
-OF_ATTEMPT = sorted(DATA.keys() - {"assessment.create", "assessment.cancel"})
+OF_ATTEMPT = sorted(DATA.keys() - {"assessment.create", "assessment.cancel", "assessment.import"})
 
 
 @pytest.mark.parametrize("kind", OF_ATTEMPT)

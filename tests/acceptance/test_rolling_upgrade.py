@@ -60,8 +60,9 @@ class Service:
     async def watch(self) -> None:
         """Ask everybody whether he is ready, until cancelled."""
         while True:
-            answers = await asyncio.gather(*map(self._is_ready, self._webs))
-            self.ready = [web for web, ready in zip(self._webs, answers, strict=True) if ready]
+            asked = list(self._webs)
+            answers = await asyncio.gather(*map(self._is_ready, asked))
+            self.ready = [web for web, ready in zip(asked, answers, strict=True) if ready]
             await asyncio.sleep(_PROBE_SECONDS)
 
     async def _is_ready(self, web: Web) -> bool:

@@ -42,6 +42,8 @@ BODIES: dict[str, Any] = {
     "failAssessment": {"error": "no route to host"},
     "cancelAssessment": {"reason": "enough"},
     "cleanUp": {"retentionDays": 10_000},
+    "changeMigration": {"legacyMode": False},
+    "sendLegacyEvents": {"type": "assessment.started", "assessmentId": "a-1"},
 }
 
 _QUERIES = {"searchAssessments": "?q=web", "waitForAssessment": "?timeout=1", "diffAssessment": "?from=1"}

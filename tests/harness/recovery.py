@@ -31,6 +31,11 @@ _NOT_IN_KAFKA = {"schema_migrations", "batch_requests", "access_refusals", "migr
     "legacy_reports",
     "legacy_divergences",
     "legacy_told",
+    "executions",
+    "webhooks",
+    "webhook_deliveries",
+    "webhook_positions",
+    "audit_dead_letters",
 }
 _OF_THE_MOMENT = {"id", "epoch", "owner", "claimed_at", "emitted_offset", "told", "applied_at"}
 _TOTALS_KEYS = {"slot", "scope", "assessment_type", "source", "priority", "state", "server_name", "quarter"}

@@ -1,19 +1,21 @@
 -- due_leases --
--- Processing assessments whose lease has ended, longest ago first, after one of them.
+-- Processing assessments whose lease has ended, longest ago first, after one of them. The first version of one that is
+-- processing was imported: it is in the hands of the old system, and has a lease from its first change here on.
 SELECT
     assessment_id, version, created_at, lease_seconds(request_data) AS seconds,
     lease_end(updated_at, request_data) AS due
 FROM assessment_states
-WHERE state = 'processing' AND (lease_end(updated_at, request_data), assessment_id) > ($1, $2)
+WHERE state = 'processing' AND version > 1 AND (lease_end(updated_at, request_data), assessment_id) > ($1, $2)
     AND lease_end(updated_at, request_data) < extract(epoch FROM NOW())::double precision
 ORDER BY lease_end(updated_at, request_data), assessment_id
 LIMIT $3
 
 -- due_retries --
--- Failed assessments whose retry is due, longest ago first, after one of them.
+-- Failed assessments whose retry is due, longest ago first, after one of them; those that were imported so are retried by
+-- the old system.
 SELECT assessment_id, version, created_at, NULL::double precision AS seconds, next_retry_at AS due
 FROM assessment_states
-WHERE state = 'failed' AND (next_retry_at, assessment_id) > ($1, $2) AND next_retry_at <= NOW()
+WHERE state = 'failed' AND version > 1 AND (next_retry_at, assessment_id) > ($1, $2) AND next_retry_at <= NOW()
 ORDER BY next_retry_at, assessment_id
 LIMIT $3
 
@@ -39,12 +41,13 @@ SELECT
     GREATEST(
         0,
         extract(epoch FROM NOW())::double precision - (
-            SELECT lease_end(updated_at, request_data) FROM assessment_states WHERE state = 'processing'
+            SELECT lease_end(updated_at, request_data) FROM assessment_states
+            WHERE state = 'processing' AND version > 1
             ORDER BY lease_end(updated_at, request_data) LIMIT 1
         ),
         extract(epoch FROM NOW() - (
             SELECT next_retry_at FROM assessment_states
-            WHERE state = 'failed' AND next_retry_at IS NOT NULL
+            WHERE state = 'failed' AND version > 1 AND next_retry_at IS NOT NULL
             ORDER BY next_retry_at LIMIT 1
         ))::double precision
     ) AS late_seconds

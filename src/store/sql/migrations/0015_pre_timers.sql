@@ -17,4 +17,4 @@ RETURN date_part('epoch', updated_at - '1970-01-01 00:00:00+00'::timestamp with 
     + lease_seconds(request_data);
 
 CREATE INDEX idx_assessment_states_lease ON assessment_states(lease_end(updated_at, request_data), assessment_id)
-    WHERE state = 'processing';
+    WHERE state = 'processing' AND version > 1;

@@ -27,6 +27,7 @@ from tests.harness.recovery import (
     killed,
     lose_database,
     lose_topics,
+    proved,
     replay,
     snapshot,
     told,
@@ -46,7 +47,7 @@ from assessmentstore.models.events import event_from_json
 from assessmentstore.models.machine import evolve
 from assessmentstore.recovery.errors import RecoveryError
 from assessmentstore.recovery.fold import Until
-from assessmentstore.recovery.log import refuse_beside_workers, watermarks
+from assessmentstore.recovery.log import refuse_beside_workers
 from assessmentstore.recovery.replay import Answer, replay_beside, replay_caches, replay_live, replay_to_kafka
 from assessmentstore.settings import Settings
 from assessmentstore.store.cache import SharedCache
@@ -79,25 +80,8 @@ class Loaded:
             await worker.ended()
         else:
             await settled(self.installation)
-            await eventually(self._is_proved, "checkpoints of all rows, on their topic")
+            await proved(self.installation)
             await worker.stop()
-
-    async def _is_proved(self) -> bool:
-        """Whether checkpoints cover every row, and are told: one that is not is lost with Postgres, as it may be."""
-        async with self.installation.database() as database:
-            last = await database.fetch(
-                "SELECT partition, max(sequence) AS sequence, max(end_offset) AS rows_end"
-                " FROM audit_checkpoints GROUP BY 1"
-            )
-            rows = await database.fetch(
-                "SELECT command_partition, max(command_offset) AS last FROM assessment_audit_trail GROUP BY 1"
-            )
-        covered = {row["partition"]: row["rows_end"] for row in last}
-        settings = self.installation.settings
-        published = await watermarks(settings, settings.checkpoints_topic)
-        return all(row["last"] < covered.get(row["command_partition"], 0) for row in rows) and published == {
-            row["partition"]: row["sequence"] + 1 for row in last
-        }
 
     async def replay(self) -> Answer:
         """What `assessmentstore replay` does, without a process of its own."""

@@ -20,7 +20,7 @@ from tests.harness.corruption import corrupt_postgres, corrupt_redis, corrupt_ta
 from tests.harness.installation import Installation, create_installation, database_name, drop_database
 from tests.harness.judge import settled
 from tests.harness.load import open_sender, under_load
-from tests.harness.recovery import Unseen, difference, snapshot
+from tests.harness.recovery import Unseen, difference, proved, snapshot
 from tests.harness.waiting import eventually
 from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
@@ -54,6 +54,8 @@ class Loaded:
         async with open_sender(self.installation) as sender:
             await sender.send(*Traffic(7).take(_MESSAGES))
         await settled(self.installation)
+        # A checkpoint made of planted rows would be evidence against the mended ones.
+        await proved(self.installation)
         await worker.stop()
 
     async def verify(self, *, repair: bool = False) -> tuple[Findings, dict[str, Any]]:

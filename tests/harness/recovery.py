@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from assessmentstore.agents.topics import specifications, topics_exist
 from assessmentstore.chaos.topics import TopicRecord, end_offsets, read_topic
+from assessmentstore.recovery.log import watermarks
 from assessmentstore.settings import Settings
 
 from .installation import Installation, database_name, drop_database
@@ -67,6 +68,27 @@ def replay(installation: Installation, *arguments: str, dies: bool = False) -> s
         timeout=_SECONDS,
         check=False,
     )
+
+
+async def proved(installation: Installation) -> None:
+    """Wait until checkpoints cover every row, and are told: one that is not is lost with Postgres, as it may be."""
+
+    async def probe() -> bool:
+        async with installation.database() as database:
+            last = await database.fetch(
+                "SELECT partition, max(sequence) AS sequence, max(end_offset) AS rows_end"
+                " FROM audit_checkpoints GROUP BY 1"
+            )
+            rows = await database.fetch(
+                "SELECT command_partition, max(command_offset) AS last FROM assessment_audit_trail GROUP BY 1"
+            )
+        covered = {row["partition"]: row["rows_end"] for row in last}
+        published = await watermarks(installation.settings, installation.settings.checkpoints_topic)
+        return all(row["last"] < covered.get(row["command_partition"], 0) for row in rows) and published == {
+            row["partition"]: row["sequence"] + 1 for row in last
+        }
+
+    await eventually(probe, "checkpoints of all rows, on their topic")
 
 
 async def snapshot(installation: Installation, schema: str = "public") -> Snapshot:

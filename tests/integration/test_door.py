@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import pytest
 from aiohttp import ClientResponse, web
@@ -66,7 +67,7 @@ def closed_routes() -> list[tuple[str, str]]:
     routes = build_app(alone(NOWHERE)).router.routes()
     patterns = [(route.method, route.resource.canonical) for route in routes if route.resource is not None]
     return [
-        (method, pattern.replace("{id}", "a-1"))
+        (method, pattern.replace("{id}", "a-1").replace("{webhook}", str(uuid4())))
         for method, pattern in patterns
         if method not in ("HEAD", "OPTIONS", "*") and pattern not in OPEN_ROUTES
     ]

@@ -133,6 +133,10 @@ async def test_no_look_reads_more_than_what_is_due(settings: Settings) -> None:
 
     async with open_pools(settings, application="test") as pools, pools.read.acquire() as connection:
         await connection.execute("UPDATE assessment_states SET next_retry_at = completed_at WHERE state = 'failed'")
+        await connection.execute(
+            "UPDATE assessment_states SET state = 'pending', completed_at = NULL, result_data = NULL"
+            " WHERE assessment_id IN (SELECT assessment_id FROM assessment_states WHERE state = 'completed' LIMIT 1000)"
+        )
         await connection.execute("ANALYZE assessment_states")
         processing = await connection.fetchval("SELECT count(*) FROM assessment_states WHERE state = 'processing'")
         explained: Any = Explained(connection)

@@ -73,7 +73,7 @@ def broken(error: Exception) -> web.Application:
     application.cleanup_ctx.clear()
     application.on_shutdown.clear()
     for name in ("SOURCE", "COMMANDS", "WAITING", "READS", "HEALTH", "METRICS", "FEED", "TRAIL", "MEMORY", "BULK",
-                 "BULK_READER", "ONCE", "CLEANUP", "WEBHOOKS"):  # fmt: skip
+                 "BULK_READER", "ONCE", "CLEANUP", "WEBHOOKS", "ROLLOUT", "INTAKE", "NOTIFICATIONS"):  # fmt: skip
         application[getattr(app, name)] = Broken(error)
     return application
 

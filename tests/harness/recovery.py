@@ -21,8 +21,12 @@ from .waiting import eventually
 _DYING = Path(__file__).parent / "dying_replay.py"
 _SECONDS = 120
 
-# What the log does not tell: who asked for a batch or was refused at the door, and which worker had a partition.
-_NOT_IN_KAFKA = {"schema_migrations", "batch_requests", "access_refusals"}
+# What the log does not tell: who asked for a batch or was refused at the door, which worker had a partition, and who is
+# told of what.
+_NOT_IN_KAFKA = {
+    *("schema_migrations", "batch_requests", "access_refusals"),
+    *("webhooks", "webhook_deliveries", "webhook_positions", "audit_dead_letters"),
+}
 _OF_THE_MOMENT = {"id", "epoch", "owner", "claimed_at", "emitted_offset", "told", "applied_at"}
 _TOTALS_KEYS = {"slot", "scope", "assessment_type", "source", "priority", "state", "server_name", "quarter"}
 _TABLE_OWNERS = {"assessment_states", "assessment_search"}

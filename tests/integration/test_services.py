@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -79,6 +80,10 @@ def kill(there: Services, name: str) -> None:
     pid = pids(there)[name]
     assert pid
     os.kill(pid, signal.SIGKILL)
+    # A killed process listens on until the kernel has got round to it.
+    deadline = time.monotonic() + 60
+    while runs(pid):
+        assert time.monotonic() < deadline, f"{name} to be gone"
 
 
 def runs(pid: int | None) -> bool:

@@ -6,10 +6,10 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiohttp
+
+from ..client.retries import retry_after
 
 # What is kept of an answer that says what is wrong.
 _MOST_READ = 1024
@@ -43,7 +43,8 @@ async def post(
     try:
         async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as answer:
             said = b"" if 200 <= answer.status < 300 else await answer.content.read(_MOST_READ)
-            return Answer(answer.status, _words(answer.status, said), _retry_after(answer.headers))
+            wanted = retry_after(answer.headers.get("Retry-After")) or 0.0
+            return Answer(answer.status, _words(answer.status, said), min(wanted, _LONGEST_RETRY_AFTER_SECONDS))
     except TimeoutError:
         return Answer(None, f"no answer within {seconds:g} s")
     except (aiohttp.ClientError, OSError, ValueError, asyncio.LimitOverrunError) as error:
@@ -58,16 +59,3 @@ def jittered(seconds: float) -> float:
 def _words(status: int, said: bytes) -> str:
     text = "".join(letter if letter.isprintable() else " " for letter in said.decode("utf-8", "replace"))
     return f"{status}: {text[:_MOST_TOLD]}" if text.strip() else str(status)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds of a `Retry-After` (RFC 9110), which may be a number or a date."""
-    told = headers.get("Retry-After", "").strip()
-    if told.isdecimal():
-        wanted = float(told)
-    else:
-        try:
-            wanted = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
-            return 0.0
-    return min(max(0.0, wanted), _LONGEST_RETRY_AFTER_SECONDS)

@@ -38,12 +38,7 @@ async def status_of(rollout: RolloutStore, ledger: Divergences) -> JsonObject:
     found = await rollout.read()
     state = found.state
     return {
-        "legacyMode": state.legacy_mode,
-        "migrationPercentage": state.percentage,
-        "assessmentsMigrated": found.stored,
-        "totalAssessments": found.stored + found.missing,
-        "lastUpdated": state.updated_at,
-        "phase": state.phase,
+        **found.to_wire(),
         "wellSince": state.well_since,
         "heldBecause": state.held_because,
         "checkedAt": state.checked_at,

@@ -71,6 +71,17 @@ class MigrationFigures(NamedTuple):
     """Open entries of the ledger, but for events that merely came twice."""
     now: datetime
 
+    def to_wire(self) -> JsonObject:
+        """What every status tells."""
+        return {
+            "legacyMode": self.state.legacy_mode,
+            "migrationPercentage": self.state.percentage,
+            "assessmentsMigrated": self.stored,
+            "totalAssessments": self.stored + self.missing,
+            "lastUpdated": self.state.updated_at,
+            "phase": self.state.phase,
+        }
+
 
 class Decision(NamedTuple):
     """A change of the row: who made it, and why."""

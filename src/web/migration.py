@@ -56,18 +56,8 @@ async def change_migration(request: web.Request) -> web.Response:
 
 async def _status(request: web.Request) -> web.Response:
     found = await promptly(request.app[ROLLOUT].read())
-    state = found.state
     return json_response(
-        {
-            "legacyMode": state.legacy_mode,
-            "migrationPercentage": state.percentage,
-            "assessmentsMigrated": found.stored,
-            "totalAssessments": found.stored + found.missing,
-            "lastUpdated": state.updated_at,
-            "phase": state.phase,
-            "heldBecause": state.held_because,
-            "openDivergences": found.divergent,
-        }
+        {**found.to_wire(), "heldBecause": found.state.held_because, "openDivergences": found.divergent}
     )
 
 

@@ -41,7 +41,8 @@ def why_refused(error: BaseException) -> str | None:
 def unavailable(service: str, error: Exception) -> UnavailableError:
     """The error that says that a service, named as people do, cannot be used for now."""
     why = why_refused(error)
-    return UnavailableError(f"{service} does not answer: {error!r}" if why is None else f"{service} {why}: {error}")
+    said = f"{type(error).__name__}: {error}"  # redis-py's repr keeps the message to itself
+    return UnavailableError(f"{service} does not answer: {said}" if why is None else f"{service} {why}: {error}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -63,6 +64,9 @@ def _words(error: BaseException) -> str | None:
             return "speaks no TLS at this address: switch it on there"
         case kafka.KafkaConnectionError() if str(error).endswith("closed"):  # all that aiokafka says
             return "hangs up on us: see whether its listener at this address speaks our KAFKA_SECURITY_PROTOCOL"
+        case redis.ConnectionError(__context__=ConnectionResetError()):
+            # TLS 1.3 tells a client of its certificate after the handshake; a reset on its first request overtakes that.
+            return "hangs up on us: it stops, or, over TLS, it wants a client certificate, or does not trust ours"
         case _ if isinstance(error, _WHO):
             return "refuses our user, password or certificate: check them, and what it asks for"
         case _ if isinstance(error, _MAY_NOT):

@@ -32,7 +32,7 @@ CREDENTIALS = "refuses our user, password or certificate"
 AUTHORITY = "an authority that is not trusted"
 HOST = "a certificate for another host"
 EXPIRED = "a certificate that has expired"
-HANDSHAKE = "ends the TLS handshake"
+HANDSHAKE = "it wants a client certificate, or does not trust ours"
 PROTOCOL = "hangs up on us"
 
 

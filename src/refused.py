@@ -54,24 +54,28 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _words(error: BaseException) -> str | None:
     match error:
-        case ssl.SSLCertVerificationError():
-            return _of_certificate(error.verify_code)
-        case ssl.SSLError() if error.reason in _NO_TLS:
-            return "speaks no TLS at this address: use the address of its TLS listener"
         case ssl.SSLError():
-            return "ends the TLS handshake: it wants a client certificate, or does not trust ours"
+            return _of_tls(error)
         case ConnectionError() if "rejected SSL upgrade" in str(error):  # all that asyncpg says
             return "speaks no TLS at this address: switch it on there"
         case kafka.KafkaConnectionError() if str(error).endswith("closed"):  # all that aiokafka says
             return "hangs up on us: see whether its listener at this address speaks our KAFKA_SECURITY_PROTOCOL"
         case redis.ConnectionError(__context__=ConnectionResetError()):
-            # TLS 1.3 tells a client of its certificate after the handshake; a reset on its first request overtakes that.
+            # TLS 1.3 refuses a client's certificate after the handshake; a reset on its first request overtakes that.
             return "hangs up on us: it stops, or, over TLS, it wants a client certificate, or does not trust ours"
         case _ if isinstance(error, _WHO):
             return "refuses our user, password or certificate: check them, and what it asks for"
         case _ if isinstance(error, _MAY_NOT):
             return "does not permit our user what is needed: grant it"
     return None
+
+
+def _of_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _of_certificate(error.verify_code)
+    if error.reason in _NO_TLS:
+        return "speaks no TLS at this address: use the address of its TLS listener"
+    return "ends the TLS handshake: it wants a client certificate, or does not trust ours"
 
 
 def _of_certificate(code: int) -> str:

@@ -345,4 +345,4 @@ def _created(batch: Sequence[Decoded]) -> set[str]:
 def _unstorable(decoded: Decoded, records: Sequence[Record], error: UnstorableError) -> Decoded:
     """A record that Postgres refuses for a reason that no rule of ours foresaw."""
     record = next(record for record in records if record.offset == decoded.offset)
-    return replace(decoded, item=dead_letter(record, f"Postgres refuses it: {error}"))
+    return decoded._replace(item=dead_letter(record, f"Postgres refuses it: {error}"))

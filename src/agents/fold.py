@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..models.assessment import AssessmentRecord
 from ..models.commands import Command, CommandHeader
@@ -29,8 +29,7 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """One record of a batch and what it turned out to be."""
 
     offset: int
@@ -165,8 +164,6 @@ class _Folding:
         changes = self.result.changes
         changes.before.setdefault(key, before)
         changes.after[key] = after
-        changes.accepted.append(
-            Accepted(event=decision, value=decision.to_json(), header=header, offset=offset, after=after)
-        )
+        changes.accepted.append(Accepted(decision, decision.to_json(), header, offset, after))
         if header.reply_to:
             self.result.replies.append((header, after.to_json()))

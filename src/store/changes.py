@@ -13,8 +13,7 @@ from ..models.errors import Rejection
 from ..models.events import AssessmentEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(NamedTuple):
     """An accepted command: its event, and where it stood on the topic."""
 
     event: AssessmentEvent

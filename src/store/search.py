@@ -6,7 +6,7 @@ Postgres' own parser is left out: it takes "web-01.example" for one host name, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..models.assessment import AssessmentRecord
@@ -29,6 +29,9 @@ _VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_KNOWN_WORD = 40
 
 _INDEXED = frozenset(EventType) - {EventType.STARTED, EventType.PROGRESS}
+
+# What stands behind each word of a document: at which place it is, which is not asked for, and how weighty.
+_ENDS = {weight: f":1{weight} " for weight in "ABCD"}
 
 _UNTOLD = ("timestamp", MEMBER)
 
@@ -67,26 +70,38 @@ async def put_search_rows(connection: Connection, rows: Sequence[SearchRow]) -> 
 def search_row(record: AssessmentRecord) -> SearchRow:
     """What search learns of an assessment."""
     server = record.request_data.get("serverName")
-    names = [record.assessment_id, *([server[:LONGEST_SERVER_NAME]] if isinstance(server, str) else [])]
-    document = _document(search_texts(record))
-    return SearchRow(record.assessment_id, owner_scope(record), record.created_at, " ".join(names).lower(), document)
+    names = (
+        f"{record.assessment_id} {server[:LONGEST_SERVER_NAME]}" if isinstance(server, str) else record.assessment_id
+    )
+    return SearchRow(record.assessment_id, owner_scope(record), record.created_at, names.lower(), _document(record))
 
 
 def search_texts(record: AssessmentRecord) -> list[SearchText]:
     """The fields of an assessment that are searched, the weightiest first."""
-    server = record.request_data.get("serverName")
-    result = record.result_data or {}
+    return [SearchText(*found) for found in _found(record)]
+
+
+def _found(record: AssessmentRecord) -> Iterator[tuple[str, str, str]]:
+    """Field, weight and text of what has any."""
+    request, result = record.request_data, record.result_data
+    yield "assessmentId", "A", record.assessment_id
+    server = request.get("serverName")
+    if server and isinstance(server, str):
+        yield "serverName", "A", server[:_LONGEST_TEXT]
+    if record.error_message:
+        yield "errorMessage", "B", record.error_message[:_LONGEST_TEXT]
+    if record.message:
+        yield "message", "B", record.message[:_LONGEST_TEXT]
+    if result and (servers := _strings(_servers(result))):
+        yield "resultData", "C", " ".join(servers)[:_LONGEST_TEXT]
+    if told := _strings(_told(request)):
+        yield "requestData", "D", " ".join(told)[:_LONGEST_TEXT]
+
+
+def _servers(result: JsonObject) -> list[Any]:
+    """The servers that a result names."""
     statuses = result.get("serverStatuses") or []
-    servers = [result.get("missingServers"), [item.get("name") for item in statuses if isinstance(item, dict)]]
-    found = [
-        SearchText("assessmentId", "A", record.assessment_id),
-        SearchText("serverName", "A", server if isinstance(server, str) else ""),
-        SearchText("errorMessage", "B", record.error_message or ""),
-        SearchText("message", "B", record.message or ""),
-        SearchText("resultData", "C", " ".join(_strings(servers))),
-        SearchText("requestData", "D", " ".join(_strings(_told(record.request_data)))),
-    ]
-    return [_shortened(item) if len(item.text) > _LONGEST_TEXT else item for item in found if item.text]
+    return [result.get("missingServers"), [item.get("name") for item in statuses if isinstance(item, dict)]]
 
 
 def _told(request: JsonObject) -> JsonObject:
@@ -95,10 +110,6 @@ def _told(request: JsonObject) -> JsonObject:
     A cipher text has no words.
     """
     return {name: value for name, value in request.items() if name not in _UNTOLD}
-
-
-def _shortened(text: SearchText) -> SearchText:
-    return text._replace(text=text.text[:_LONGEST_TEXT])
 
 
 def words(text: str) -> list[str]:
@@ -126,17 +137,17 @@ def whole_words_query(wanted: Iterable[Iterable[str]]) -> str:
     return " & ".join(f"({' | '.join(spelt)})" for spelt in wanted)
 
 
-def _document(texts: Iterable[SearchText]) -> str:
+def _document(record: AssessmentRecord) -> str:
     """The `tsvector` of an assessment: each word once, with its best weight."""
     pieces: list[str] = []
     known: set[str] = set()
-    for text in texts:
-        fresh = set(words(text.text)) - known
+    for _, weight, text in _found(record):
+        fresh = {*words(text)} - known
         if fresh:
             known |= fresh
-            end = f":1{text.weight}"
-            pieces.append(f"{end} ".join(fresh) + end)
-    return " ".join(pieces)
+            pieces.append(_ENDS[weight].join(fresh))
+            pieces.append(_ENDS[weight])
+    return "".join(pieces)
 
 
 def _strings(value: Any) -> list[str]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import sub
 from typing import Any
 
 from ..models.assessment import AssessmentRecord, AssessmentState
@@ -68,10 +69,11 @@ def totals_change(
     change = TotalsChange()
     for key, now in after.items():
         then = before.get(key)
-        if then is None or now is None or _moved(then, now):
-            for sign, record in ((-1, then), (1, now)):
-                if record is not None:
-                    _count(change, record, sign)
+        if then is None or now is None or then.request_data is now.request_data:
+            _count(change, then, now)
+        else:
+            _count(change, then, None)
+            _count(change, None, now)
     return change
 
 
@@ -91,32 +93,60 @@ def _changes(counts: Iterable[Any]) -> bool:
     return any(count for count in counts if isinstance(count, int))
 
 
-def _moved(then: AssessmentRecord, now: AssessmentRecord) -> bool:
-    return then.state is not now.state or then.retry_count != now.retry_count or then.duration != now.duration
-
-
-def _count(change: TotalsChange, record: AssessmentRecord, sign: int) -> None:
-    """Count one assessment in, or out."""
-    request, duration = record.request_data, record.duration
+def _count(change: TotalsChange, then: AssessmentRecord | None, now: AssessmentRecord | None) -> None:
+    """Count what becomes of one request."""
+    record = now or then
+    if record is None or (then and now and _is_counted_alike(then, now)):
+        return
+    request = record.request_data
     kind, source = _text(request.get("assessmentType")), _text(request.get("source"))
     priority = request.get("priority")
     priority = priority if isinstance(priority, int) else 5
+    scopes = {EVERYBODY, owner_scope(record) or EVERYBODY}
+    for scope in scopes:
+        for sign, one in ((-1, then), (1, now)):
+            if one is not None:
+                _add_state(change.totals[scope, kind, source, priority, one.state.value], sign, one)
+    moved = [*map(sub, _standing(now), _standing(then))]
+    if not any(moved):
+        return
     server = request.get("serverName")
     quarter = record.created_at - (record.created_at - _EPOCH) % QUARTER
-    ended = [record.state is state for state in ENDED]
-    for scope in {EVERYBODY, owner_scope(record) or EVERYBODY}:
-        counts = change.totals[scope, kind, source, priority, str(record.state)]
-        _add(counts, sign, (1, record.retry_count > 0, duration is not None, duration or 0))
-        _add(change.created[scope, quarter, kind, source], sign, (1, *ended))
+    for scope in scopes:
+        _add(change.created[scope, quarter, kind, source], moved)
         if isinstance(server, str):
             of_server = change.servers[scope, server[:LONGEST_SERVER_NAME], kind, source]
-            _add(of_server, sign, (1, *ended))
+            _add(of_server, moved)
             of_server[-1] = max(of_server[-1], record.created_at)
 
 
-def _add(counts: list[Any], sign: int, amounts: Iterable[int]) -> None:
+def _is_counted_alike(then: AssessmentRecord, now: AssessmentRecord) -> bool:
+    return then.state is now.state and then.retry_count == now.retry_count and then.duration == now.duration
+
+
+def _add_state(counts: list[int], sign: int, record: AssessmentRecord) -> None:
+    counts[0] += sign
+    if record.retry_count:
+        counts[1] += sign
+    duration = record.duration
+    if duration is not None:
+        counts[2] += sign
+        counts[3] += sign * duration
+
+
+def _standing(record: AssessmentRecord | None) -> tuple[int, ...]:
+    """What an assessment is in the counters of servers and days: there, completed, failed, cancelled."""
+    return _STANDINGS[None if record is None else record.state]
+
+
+_STANDINGS: dict[AssessmentState | None, tuple[int, ...]] = {None: (0, 0, 0, 0)} | {
+    state: (1, *(int(state is end) for end in ENDED)) for state in AssessmentState
+}
+
+
+def _add(counts: list[Any], amounts: Iterable[int]) -> None:
     for index, amount in enumerate(amounts):
-        counts[index] += sign * amount
+        counts[index] += amount
 
 
 def _text(value: Any) -> str:

@@ -187,7 +187,7 @@ async def test_a_replay_of_the_same_commands_makes_the_same_hashes(store: BatchS
     before = await pools.read.fetch(query)
     await pools.write.execute("TRUNCATE assessment_states CASCADE")
 
-    again = [replace(item, event=event_from_json(item.value)) for item in changes.accepted]
+    again = [item._replace(event=event_from_json(item.value)) for item in changes.accepted]
     async with store.transaction(replace(mine, next_offset=2), next_offset=3) as transaction:
         await transaction.write(replace(changes, accepted=again))
 

@@ -26,7 +26,7 @@ from .fold import Record
 log = structlog.get_logger(__name__)
 
 # Fetches that wait for the batch under way, and become the next one: each has a megabyte at most.
-_MOST_WAITING = 4
+_MOST_WAITING = 2
 
 # Batches of a lane begin no closer together. What a batch costs is mostly the same for one command as for ten: where
 # commands keep coming, those of this time share it; one that comes alone does not wait.

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from rocksdict import Options, Rdict
+from rocksdict import Rdict
 
 from ..models.assessment import AssessmentRecord
 from ..models.events import AssessmentEvent, EventType
 from ..models.machine import evolve
+from ..store.table import bounded_options
 from .records import LoggedEvent
 
 _STATE, _DELETION, _BEYOND_STATES = b"s", b"d", b"t"
@@ -62,7 +63,7 @@ class Scratch:
     """What a log comes to, by assessment."""
 
     def __init__(self, path: Path) -> None:
-        self._db = Rdict(str(path), Options(raw_mode=True))
+        self._db = Rdict(str(path), bounded_options())
 
     def delete(self, assessment_id: str, last_offset: int) -> None:
         """What an assessment had at this offset and below is deleted."""

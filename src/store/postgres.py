@@ -15,10 +15,6 @@ from ..models.errors import AssessmentStoreError
 from ..refused import unavailable
 from ..settings import Settings, SettingsError
 
-# A frozen worker must not hold the fence longer than Kafka lets it keep the partition (10 s): whoever takes over waits
-# for this row.
-_IDLE_IN_TRANSACTION_SECONDS = 5
-
 # No statement of ours takes this long while Postgres is well.
 _STATEMENT_SECONDS = 30
 
@@ -47,11 +43,13 @@ _PASSING = (
 _BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 # Postgres keeps the plan of a prepared statement, and one made while the tables were empty would read them from end to
-# end, for seconds a batch, until autovacuum comes by.
-_WRITING = {"plan_cache_mode": "force_generic_plan", **_BY_INDEX}
+# end, for seconds a batch, until autovacuum comes by. A frozen worker must not hold the fence longer than Kafka lets it
+# keep the partition (10 s): whoever takes over waits for this row.
+_WRITING = {"plan_cache_mode": "force_generic_plan", "idle_in_transaction_session_timeout": "5s", **_BY_INDEX}
 
-# A list is planned for the filters that are given: those that are not vanish from the query.
-_READING = {"plan_cache_mode": "force_custom_plan", **_BY_INDEX}
+# A list is planned for the filters that are given: those that are not vanish from the query. Nobody waits for a reader,
+# who may have much to compare at one moment.
+_READING = {"plan_cache_mode": "force_custom_plan", "idle_in_transaction_session_timeout": "60s", **_BY_INDEX}
 
 Connection = asyncpg.pool.PoolConnectionProxy
 Pool = asyncpg.Pool
@@ -127,7 +125,6 @@ async def _pool(settings: Settings, url: str, application: str, **planner: str) 
             reset=_leave_transaction,
             server_settings={
                 "application_name": application,
-                "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_SECONDS}s",
                 "statement_timeout": f"{_STATEMENT_SECONDS}s",
                 "timezone": "UTC",
                 "jit": "off",

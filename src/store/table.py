@@ -10,23 +10,25 @@ import itertools
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.errors import AssessmentStoreError
 
-# The default is a block cache without a useful bound for each partition; states are small and Redis stands behind.
-_BLOCK_CACHE_BYTES = 16 * 1024 * 1024
-_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+# All tables of a process together: by default each has a cache and buffers of its own, without a useful bound.
+_MEMORY_BYTES = 64 * 1024 * 1024
+_BUFFERS_BYTES = 32 * 1024 * 1024
+_WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 
 # Entries that nobody touched for so long are dropped when RocksDB compacts: the table holds the present, not history.
 _TTL_SECONDS = 7 * 24 * 3600
 
 # JSON bytes of the states that are kept as objects too: to parse one costs more than all else in reading it.
-_RECENT_BYTES = 4 * 1024 * 1024
+_RECENT_BYTES = 1024 * 1024
 
 # A state may have the hash of its last audit row behind it, as one more member of its JSON, which readers of states
 # pass over: a worker from before there were hashes reads the same table.
@@ -130,16 +132,32 @@ class StateTable:
         self._db.close()
 
     def _open(self) -> Rdict:
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-        options.set_max_write_buffer_number(2)
+        options = bounded_options()
         options.set_max_background_jobs(1)
-        blocks = BlockBasedOptions()
-        blocks.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
-        blocks.set_bloom_filter(10, block_based=False)
-        options.set_block_based_table_factory(blocks)
         return Rdict(str(self._path), options, access_type=AccessType.with_ttl(_TTL_SECONDS))
+
+
+def bounded_options() -> Options:
+    """How to open a table whose caches and buffers share the bound of all tables of this process."""
+    cache, buffers = _shared_memory()
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_manager(buffers)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(cache)
+    blocks.set_cache_index_and_filter_blocks(True)
+    blocks.set_bloom_filter(10, block_based=False)
+    options.set_block_based_table_factory(blocks)
+    return options
+
+
+@lru_cache(maxsize=1)
+def _shared_memory() -> tuple[Cache, WriteBufferManager]:
+    """What tables read lately and have not written out yet, in one budget."""
+    cache = Cache(_MEMORY_BYTES)
+    return cache, WriteBufferManager.new_write_buffer_manager_with_cache(_BUFFERS_BYTES, False, cache)
 
 
 class UnreadableTableError(AssessmentStoreError):

@@ -83,7 +83,7 @@ class _Connection(web.RequestHandler):
         ERRORS.labels(found.code).inc()
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: it cannot become an error any more")
-        response = web.Response(body=orjson.dumps(found.envelope()), status=found.status)
+        response = web.Response(body=orjson.dumps(found.envelope()), status=found.status, headers={"Vary": "Accept"})
         response.content_type = "application/json"
         secure_headers(request, response)
         response.force_close()

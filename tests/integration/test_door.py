@@ -328,6 +328,7 @@ async def test_raw_garbage_at_the_real_port_leaves_it_well(installation: Install
             answer = await asyncio.wait_for(reader.read(), 10)
             writer.close()
             assert answer.startswith(b"HTTP/1.0 400 ")
+            assert b"\r\nVary: Accept\r\n" in answer
             assert answer.endswith(
                 b'{"error":{"code":"VALIDATION_ERROR","message":"This is not a valid HTTP request"}}'
             )

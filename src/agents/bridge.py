@@ -13,16 +13,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from ..kafka import kafka_connection
+from ..kafka import idempotent_producer, kafka_connection
 from ..legacy.comparing import Comparer
 from ..legacy.controller import Controller
 from ..legacy.intake import Intake
-from ..legacy.telling import Notifications, Teller
+from ..legacy.telling import Notifications, Send, Teller
 from ..legacy.topic import open_commands_topic
 from ..models.base import JsonObject
-from ..models.envelope import MAX_RECORD_BYTES
 from ..settings import Settings
 from ..store.background import background
 from ..store.divergences import Divergences
@@ -136,25 +135,17 @@ async def _consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 @asynccontextmanager
-async def _sender(settings: Settings) -> AsyncIterator[Any]:
+async def _sender(settings: Settings) -> AsyncIterator[Send]:
     """What puts notifications on their topic."""
-    producer = AIOKafkaProducer(
-        **kafka_connection(settings),
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=MAX_RECORD_BYTES,
-    )
-
-    async def send(notifications: Sequence[JsonObject]) -> None:
-        topic = settings.legacy_notifications_topic
-        sent = [
-            await producer.send(topic, orjson.dumps(item), str(item["assessmentId"]).encode()) for item in notifications
-        ]
-        await asyncio.gather(*sent)
-
+    topic = settings.legacy_notifications_topic
     with kafka_errors():
-        try:
-            await producer.start()
+        async with idempotent_producer(settings) as producer:
+
+            async def send(notifications: Sequence[JsonObject]) -> None:
+                sent = [
+                    await producer.send(topic, orjson.dumps(item), str(item["assessmentId"]).encode())
+                    for item in notifications
+                ]
+                await asyncio.gather(*sent)
+
             yield send
-        finally:
-            await producer.stop()

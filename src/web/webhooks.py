@@ -164,7 +164,8 @@ async def _found(request: web.Request, number: UUID) -> Webhook:
 
 
 async def _once(request: web.Request, user: User, name: str, content: bytes, plan: Plan, do: Do) -> web.Response:
-    work = Work(name=name, digest=blake2b(content, digest_size=16).digest(), plan=plan, do=do)
+    # Plans and answers have secrets.
+    work = Work(name=name, digest=blake2b(content, digest_size=16).digest(), plan=plan, do=do, is_secret=True)
     return await request.app[ONCE].answer(request, user.id, work)
 
 

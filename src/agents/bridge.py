@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,9 +26,10 @@ from ..store.background import background
 from ..store.divergences import Divergences
 from ..store.encryption import KeyRing
 from ..store.legacy_told import ToldStore
-from ..store.postgres import open_pools
+from ..store.postgres import Pools, open_pools
 from ..store.rollout import RolloutStore
 from ..store.trail import TrailReader
+from ..telemetry import LEGACY_LAG
 from .publisher import kafka_errors
 
 logger = logging.getLogger(__name__)
@@ -40,23 +40,13 @@ _TELL_SECONDS = 0.2
 _FORGET_SECONDS = 3600.0
 
 
-async def run_bridge(settings: Settings) -> None:
-    """Run the bridge until SIGTERM or SIGINT; what fails begins again.
+@asynccontextmanager
+async def open_bridge(settings: Settings) -> AsyncIterator[Pools]:
+    """The bridge, while the caller does something else with its connections; what fails begins again.
 
     Raises:
         SettingsError: the keys cannot be read.
     """
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with open_bridge(settings):
-        logger.info("The bridge to the old system runs", extra={"action": "bridge_started"})
-        await stop.wait()
-
-
-@asynccontextmanager
-async def open_bridge(settings: Settings) -> AsyncIterator[None]:
-    """The bridge, while the caller does something else."""
     keys = KeyRing.of(settings)
     async with open_pools(settings, application="bridge") as pools:
         ledger, rollout = Divergences(pools.write, keys), RolloutStore(pools.write, settings.commands_topic)
@@ -82,7 +72,7 @@ async def open_bridge(settings: Settings) -> AsyncIterator[None]:
 
         control = Controller(rollout, settings).run
         async with background(take), background(compare), background(tell), background(control), background(forget):
-            yield
+            yield pools
 
 
 async def _take(consumer: AIOKafkaConsumer, intake: Intake) -> None:
@@ -90,10 +80,19 @@ async def _take(consumer: AIOKafkaConsumer, intake: Intake) -> None:
     while True:
         batches = await consumer.getmany(timeout_ms=_POLL_MILLISECONDS, max_records=_RECORDS_A_ROUND)
         records = [record for batch in batches.values() for record in batch]
+        ahead = await _ahead(consumer)
+        LEGACY_LAG.set(ahead + len(records))
         if records:
             await intake.take([(_place(record), _value(record)) for record in records])
             ends = {TopicPartition(item.topic, item.partition): item.offset + 1 for item in records}
             await consumer.commit(ends)
+            LEGACY_LAG.set(ahead)
+
+
+async def _ahead(consumer: AIOKafkaConsumer) -> int:
+    """How many records of its partitions the consumer has not fetched yet, as far as it knows."""
+    ends = {place: consumer.highwater(place) for place in consumer.assignment()}
+    return sum([max(0, end - await consumer.position(place)) for place, end in ends.items() if end is not None])
 
 
 async def _again_and_again(teller: Teller) -> None:

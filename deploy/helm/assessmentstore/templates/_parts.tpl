@@ -1,4 +1,4 @@
-{{/* What the pods have in common. Each part takes a dict: root is the chart's scope, component is web, worker or migrate. */}}
+{{/* What the pods have in common. Each part takes a dict: root is the chart's scope, component is web, worker, bridge or migrate. */}}
 
 {{- define "assessmentstore.labels" -}}
 app.kubernetes.io/name: assessmentstore

@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from ..models.sealed import UnreadableError
-from ..models.webhooks import TEST_EVENT, NewWebhook, Webhook, WebhookDelivery, WebhookRequest, message_id
+from ..models.webhooks import TEST_EVENT, NewWebhook, Webhook, WebhookDelivery, WebhookList, WebhookRequest, message_id
+from .cursors import read_cursor, write_cursor
 from .encryption import NO_KEYS, KeyRing
 from .postgres import Pool, postgres_errors
 from .queries import QUERIES
@@ -18,7 +19,9 @@ from .webhook_secrets import open_secret, seal_secret
 MOST_OF_ONE_OWNER = 50
 """Webhooks that one user may have."""
 
-_MOST_LISTED = 1000
+# What tells a cursor of this list from one of another.
+_CURSOR = "webhooks"
+
 _MOST_DELIVERIES = 100
 
 # Receivers take both secrets for a day, and have that long to learn the new one.
@@ -61,14 +64,19 @@ class WebhookStore:
             row = await self._pool.fetchrow(QUERIES["get_webhook"], number)
         return None if row is None else _webhook(row)
 
-    async def all_of(self, owner: str | None) -> list[Webhook]:
-        """Those of an owner, or of everybody.
+    async def page(self, owner: str | None, limit: int, cursor: str | None = None) -> WebhookList:
+        """Those of an owner, or of everybody, some at a time; the oldest first.
 
         Raises:
+            ValueError: the cursor is none that an earlier page named.
             UnavailableError: Postgres is away.
         """
+        after = (None, None) if cursor is None else _read_cursor(cursor)
         with postgres_errors():
-            return [_webhook(row) for row in await self._pool.fetch(QUERIES["list_webhooks"], owner, _MOST_LISTED)]
+            rows = await self._pool.fetch(QUERIES["list_webhooks"], owner, *after, limit + 1)
+        found = [_webhook(row) for row in rows[:limit]]
+        following = write_cursor(_CURSOR, found[-1].created_at, found[-1].id) if len(rows) > limit else None
+        return WebhookList(webhooks=found, next_cursor=following)
 
     async def delete(self, number: UUID) -> None:
         """Forget one, with all that it was to be told.
@@ -130,6 +138,13 @@ class WebhookStore:
 
     def _new(self, row: asyncpg.Record) -> NewWebhook:
         return NewWebhook(**_shown(row), secret=open_secret(self._keys, row["id"], row["secret"]))
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
+    kind, at, number = read_cursor(cursor)
+    if kind != _CURSOR or not isinstance(at, str) or not isinstance(number, str):
+        raise ValueError("it is not one of webhooks")
+    return datetime.fromisoformat(at), UUID(number)
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from ..models import webhooks
 from ..models.errors import ErrorCode
+from ..models.filters import WebhooksQuery
 from . import examples
 from .auth import Permission
 from .route import Body, Reply, Route
@@ -53,6 +54,7 @@ WEBHOOK_ROUTES = (
         group=_GROUP,
         summary="One's own webhooks; ADMIN sees everybody's",
         permission=Permission.WEBHOOKS,
+        query=WebhooksQuery,
         replies={HTTPStatus.OK: Reply(description="The oldest first.", of=webhooks.WebhookList)},
     ),
     Route(

@@ -223,7 +223,7 @@ async def test_a_webhook_that_hangs_or_is_down_keeps_nobody_else_waiting(
             assert len(stuck.taken) == 0
             assert stuck.most_at_once <= 4
 
-        listed = await WebhookStore(pool).all_of("ann")
+        listed = (await WebhookStore(pool).page("ann", 10)).webhooks
     assert listed[1].failing_since is not None
     assert "Connect call failed" in (listed[1].last_error or "")
 
@@ -267,7 +267,7 @@ async def test_one_that_fails_for_days_or_has_too_much_waiting_is_switched_off(
         await author.apply(*life("a2"))
         await eventually(lambda: _disabled(store, full.id), "switched off")
 
-    reasons = [webhook.disabled_reason for webhook in await store.all_of(None)]
+    reasons = [webhook.disabled_reason for webhook in (await store.page(None, 10)).webhooks]
     assert reasons == ["failing", "queue_full"]
 
 
@@ -493,3 +493,29 @@ async def test_one_owner_has_so_many_webhooks_and_no_more(pool: Pool) -> None:
         assert await store.put(uuid4(), "ann", request, new_secret(), sees_everything=False)
     assert await store.put(uuid4(), "ann", request, new_secret(), sees_everything=False) is None
     assert await store.put(uuid4(), "bob", request, new_secret(), sees_everything=False)
+
+
+async def test_a_list_is_read_page_by_page_whatever_comes_and_goes(pool: Pool) -> None:
+    store, request = WebhookStore(pool), WebhookRequest(url="https://example.com/")
+    made = [
+        await store.put(uuid4(), f"user-{number % 2}", request, new_secret(), sees_everything=False)
+        for number in range(9)
+    ]
+    numbers = [hook.id for hook in made if hook is not None]
+    # As of one moment: the id decides then.
+    await pool.execute("UPDATE webhooks SET created_at = NOW() WHERE id = ANY($1::uuid[])", numbers[2:7])
+    rows = await pool.fetch("SELECT id FROM webhooks ORDER BY created_at, id")
+    expected = [str(row["id"]) for row in rows]
+
+    first = await store.page(None, 4)
+    await store.delete(first.webhooks[1].id)
+    second = await store.page(None, 4, first.next_cursor)
+    last = await store.page(None, 4, second.next_cursor)
+    own = await store.page("user-1", 4)
+
+    read = [str(hook.id) for page in (first, second, last) for hook in page.webhooks]
+    assert read == expected
+    assert last.next_cursor is None
+    assert (len(own.webhooks), own.next_cursor) == (4 - (first.webhooks[1].owner == "user-1"), None)
+    with pytest.raises(ValueError, match="not one of"):
+        await store.page(None, 4, "x")

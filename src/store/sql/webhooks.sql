@@ -10,8 +10,11 @@ ON CONFLICT (id) DO NOTHING
 SELECT * FROM webhooks WHERE id = $1
 
 -- list_webhooks --
--- Those of one owner, or of everybody; the oldest first.
-SELECT * FROM webhooks WHERE $1::text IS NULL OR owner = $1 ORDER BY created_at, id LIMIT $2
+-- Those of one owner, or of everybody, after one of them; the oldest first.
+SELECT * FROM webhooks
+WHERE ($1::text IS NULL OR owner = $1) AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid))
+ORDER BY created_at, id
+LIMIT $4
 
 -- delete_webhook --
 -- Forget a webhook with all that it was to be told.

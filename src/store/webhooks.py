@@ -75,7 +75,7 @@ class WebhookStore:
         with postgres_errors():
             rows = await self._pool.fetch(QUERIES["list_webhooks"], owner, *after, limit + 1)
         found = [_webhook(row) for row in rows[:limit]]
-        following = write_cursor(_CURSOR, found[-1].created_at, found[-1].id) if len(rows) > limit else None
+        following = write_cursor(_CURSOR, found[-1].created_at, str(found[-1].id)) if len(rows) > limit else None
         return WebhookList(webhooks=found, next_cursor=following)
 
     async def delete(self, number: UUID) -> None:
@@ -144,7 +144,10 @@ def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
     kind, at, number = read_cursor(cursor)
     if kind != _CURSOR or not isinstance(at, str) or not isinstance(number, str):
         raise ValueError("it is not one of webhooks")
-    return datetime.fromisoformat(at), UUID(number)
+    created = datetime.fromisoformat(at)
+    if created.tzinfo is None:
+        raise ValueError("its time is of no zone")
+    return created, UUID(number)
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:

@@ -1,4 +1,4 @@
-"""What is checked of a Kafka, by its admin protocol; one that asks for credentials, or for TLS, is out of our reach."""
+"""What is checked of a Kafka, by its admin protocol."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from ..models.result import AssessmentSeverity, IssueType
 from .checks import Checks, Facts, Look, Rule, machine, median_of, some
 from .common import AUTHENTICATION, ENCRYPTION, RESOURCES, RESPONSE_TIME
+from .kafka_access import kafka_access
 from .scope import Aspect
 from .targets import Target
 
@@ -114,7 +115,7 @@ def _plain(value: str) -> int | bool | str:
 
 @asynccontextmanager
 async def _admin(target: Target) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=target.address)
+    admin = AIOKafkaAdminClient(**kafka_access(target.url))
     try:
         await admin.start()
         yield admin

@@ -6,8 +6,9 @@ import itertools
 from typing import Any
 
 import pytest
+import yaml
 
-from assessmentstore.compliance.files import faults, is_secret
+from assessmentstore.compliance.files import faults, is_secret, settings_of_yaml
 from assessmentstore.compliance.http import header_facts
 from assessmentstore.compliance.kafka_access import kafka_access
 from assessmentstore.compliance.scope import Aspect, Scope
@@ -211,3 +212,33 @@ def test_headers_are_judged_as_those_of_the_scheme() -> None:
     assert encrypted["missingHeaders"] == ["referrer-policy", "strict-transport-security"]
     assert (plain["looseCookies"], encrypted["looseCookies"]) == (["c"], ["a", "c"])
     assert plain["toldVersions"] == ["nginx/1.25.3"]
+
+
+def test_yaml_is_read_as_what_it_means() -> None:
+    text = """
+db: &db {host: one, password: "changeme"}
+copy: *db
+help: |
+  password: this is a text
+servers:
+  - name: a
+    ssl_verify: !!bool off
+? [a, b]
+: {debug: true}
+---
+token: >-
+  12
+  34
+"""
+
+    assert settings_of_yaml(text) == [
+        (2, "host", "one"),
+        (2, "password", "changeme"),
+        (4, "help", "password: this is a text"),
+        (7, "name", "a"),
+        (8, "ssl_verify", "off"),
+        (10, "debug", "true"),
+        (12, "token", "12 34"),
+    ]
+    with pytest.raises(yaml.YAMLError):
+        settings_of_yaml("password: {{ .Values.password }}\nport: {{ 1")

@@ -132,11 +132,16 @@ def test_a_web_has_the_time_to_leave_without_a_failed_request(manifests: list[Ma
 
 def test_what_opens_the_services_comes_from_secrets(manifests: list[Manifest]) -> None:
     """No password stands in a manifest; what an installation does not have is left out."""
-    for _, pod in _pods(manifests):
+    for name, pod in _pods(manifests):
         (container,) = pod["containers"]
         secret = {item["name"]: item.get("valueFrom", {}).get("secretKeyRef") for item in container["env"]}
         assert secret["ASSESSMENTSTORE_KAFKA_SASL_PASSWORD"]["key"] == "kafka-sasl-password"
         assert secret["ASSESSMENTSTORE_KAFKA_SSL_KEY_PASSWORD"]["key"] == "kafka-ssl-key-password"
+        # Whoever gives payloads out or takes them in has the keys, and the migration has no use for them.
+        assert ("ASSESSMENTSTORE_ENCRYPTION_KEYS" in secret) is (name != "assessmentstore-migrate")
+        of_workers = {"ASSESSMENTSTORE_COMPLIANCE_API_KEY", "ASSESSMENTSTORE_AUDIT_API_KEY"}
+        of_workers |= {"ASSESSMENTSTORE_AUDIT_SIGNING_KEY"}
+        assert of_workers & secret.keys() == (of_workers if name == "assessmentstore-worker" else set())
         assert all(each is None or each["name"].startswith("assessmentstore-secrets") for each in secret.values())
         (tls,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "tls")
         assert (tls["secretName"], tls["optional"]) == ("assessmentstore-tls", True)

@@ -47,6 +47,11 @@ securityContext:
   valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: kafka-ssl-key-password, optional: true}}
 {{- end }}
 
+{{- define "assessmentstore.keys" -}}
+- name: ASSESSMENTSTORE_ENCRYPTION_KEYS
+  valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: encryption-keys, optional: true}}
+{{- end }}
+
 {{- define "assessmentstore.tls" -}}
 - name: tls
   secret: {secretName: {{ .root.Values.tlsSecretName }}, optional: true, defaultMode: 0440}

@@ -52,11 +52,12 @@ async def _partitions(target: Target) -> Facts:
 async def _settings(target: Target) -> Facts:
     async with _admin(target) as admin:
         settings = await _broker_settings(admin)
-    protocol = _protocol(target, settings)
+    listener, protocol = _listener(target, settings)
+    certificate = settings.get(f"listener.name.{listener.lower()}.ssl.client.auth") or settings.get("ssl.client.auth")
     told = {name: _plain(settings[name]) for name in _SETTINGS if name in settings}
     return told | {
         "protocol": protocol,
-        "authentication": protocol.startswith("SASL") or settings.get("ssl.client.auth") == "required",
+        "authentication": protocol.startswith("SASL") or (protocol == "SSL" and certificate == "required"),
         "tls": protocol.endswith("SSL"),
     }
 
@@ -96,15 +97,16 @@ async def _broker_settings(admin: AIOKafkaAdminClient) -> Mapping[str, str]:
     return {name: value for name, value, *_ in answer.resources[0][4] if value is not None}
 
 
-def _protocol(target: Target, settings: Mapping[str, str]) -> str:
-    """The security protocol of the listener that we speak to, like `SASL_SSL`."""
+def _listener(target: Target, settings: Mapping[str, str]) -> tuple[str, str]:
+    """The name of the listener that we speak to, and its security protocol, like `SASL_SSL`."""
     names = {
         address.rpartition(":")[2]: address.partition(":")[0]
         for address in (settings.get("advertised.listeners") or settings.get("listeners", "")).split(",")
     }
     pairs = settings.get("listener.security.protocol.map", "").split(",")
     protocols = dict(pair.split(":") for pair in pairs if ":" in pair)
-    return protocols.get(names.get(target.address.split(",")[0].rpartition(":")[2], ""), "PLAINTEXT")
+    name = names.get(target.address.split(",")[0].rpartition(":")[2], "")
+    return name, protocols.get(name, "PLAINTEXT")
 
 
 def _plain(value: str) -> int | bool | str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..models.positions import TOKEN_HEADER, Positions
+from ..store.encryption import KeyRing
 from .history import Call, History, Kind, Told
 from .http_client import Answer, HttpClient
 from .kafka_client import KafkaClient, NotAcknowledgedError
@@ -24,6 +25,9 @@ _PAUSE_SECONDS = 0.4
 # An insistence on a version that an assessment of the plan never comes to.
 _WRONG = 1000
 
+# The commands whose data producers with a key seal; half of them have one.
+_SEALED = ("create", "complete")
+
 # One client in so many does not tell with its commands what it was promised before.
 _CARELESS = 4
 
@@ -31,8 +35,9 @@ _CARELESS = 4
 class Clients:
     """Everybody who asks, and what they share: the doors and the history."""
 
-    def __init__(self, http: HttpClient, producers: Sequence[KafkaClient], history: History) -> None:
+    def __init__(self, http: HttpClient, producers: Sequence[KafkaClient], history: History, keys: KeyRing) -> None:
         self.http = http
+        self.keys = keys
         self.producers = producers
         self.history = history
         self.following: list[tuple[Seen, asyncio.Task[None]]] = []
@@ -55,7 +60,7 @@ class _Client(Reader):
     """One client that sends commands, too."""
 
     def __init__(self, shared: Clients, plan: LifePlan) -> None:
-        super().__init__(shared.http, shared.history, plan)
+        super().__init__(shared.http, shared.history, plan, sealed=bool(shared.keys))
         self._shared = shared
         self._insisted: dict[str, int | None] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -81,7 +86,7 @@ class _Client(Reader):
             case "read":
                 await self.read(op)
             case "list":
-                await self.ask_list()
+                await self.ask_list(op)
             case "wait":
                 await self.wait(op)
             case "junk":
@@ -119,7 +124,10 @@ class _Client(Reader):
         extensions: dict[str, Any] = {"userid": self.plan.user}
         if call.expected is not None:
             extensions["expectedversion"] = call.expected
-        message = command(op.id, op.name, self.plan.assessment, op.data, binary=op.door == "kafka-binary", **extensions)
+        data = op.data
+        if op.name in _SEALED and self.number % 2:
+            data = self._shared.keys.seal(self.plan.assessment, data)
+        message = command(op.id, op.name, self.plan.assessment, data, binary=op.door == "kafka-binary", **extensions)
         return await self._produce(call, message)
 
     async def _produce(self, call: Call, message: Message) -> Call:

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import uuid
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from ..bootstrap import migrate
 from ..models.errors import AssessmentStoreError
 from ..services import Services
 from ..settings import Settings
+from ..store.encryption import KeyRing
+from .besides import Besides
 from .clients import Clients, live_all
 from .evidence import Violation
 from .faults import Faults, Happened
@@ -48,7 +50,7 @@ _COMMAND_SECONDS = 5.0
 _PARTITIONS = 4
 _CHECKPOINT_SECONDS = 1.0
 
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _BEGIN_SECONDS = 30.0
 
 # What is not applied, published and shown by then counts as lost.
@@ -126,12 +128,12 @@ class _Run:
         self._sabotage = sabotage
         self._patience = patience
         self._say = say
-        self._installation = Installation(_settings(stage, folder))
         broken = BY_NAME[sabotage].broken if sabotage else lambda _: ""
+        self._besides = Besides(plan, folder, broken("import"))
+        self._installation = Installation(_settings(stage, folder, self._besides.settings))
         names = (*WORKERS, JOINER, *WEBS)
-        self._fleet = Fleet(
-            self._installation, names, {kind: broken(kind) for kind in ("worker", "web")}, folder / "logs"
-        )
+        sabotages = {"worker": ",".join(filter(None, ("hurry", broken("worker")))), "web": broken("web")}
+        self._fleet = Fleet(self._installation, names, sabotages, folder / "logs")
         self._history = History(folder / "history.jsonl")
         self._seen: list[Seen] = []
 
@@ -146,6 +148,7 @@ class _Run:
         await _create_database(self._installation.settings)
         await migrate(self._installation.settings)
         self._say("workers and webs")
+        await self._besides.open(stack)
         stack.push_async_callback(self._fleet.destroy)
         await asyncio.gather(*(self._fleet.start(name) for name in (*WORKERS, *WEBS)))
         if late := await self._not_ready(_START_SECONDS):
@@ -163,9 +166,11 @@ class _Run:
             KafkaClient(settings, idempotent=False, compression="lz4"),
             KafkaClient(settings, idempotent=True, compression="gzip"),
         ]
-        self._clients = Clients(http, producers, self._history)
+        self._clients = Clients(http, producers, self._history, KeyRing.of(settings))
         stack.push_async_callback(self._clients.stop)
         await self._begin_to_watch(http, stack)
+        if not await self._besides.register(http):
+            raise ChaosError(f"the webs register no webhooks: see {self._fleet.log(WEBS[0])}")
 
     async def _not_ready(self, seconds: float) -> list[str]:
         """The workers and webs that are not ready within so many seconds."""
@@ -208,19 +213,23 @@ class _Run:
             self._say,
             patience=self._patience,
         )
+        self._faults.besides = self._besides.faults(self._installation, self._faults)
         await asyncio.gather(live_all(self._plan.lives, self._clients.live), self._faults.run(self._plan.faults))
         self._say("everything is made good")
+        self._besides.close()
         await self._faults.heal()
         self._late = await self._not_ready(self._patience)
 
     async def judge(self) -> Verdict:
         """Wait until all has come to rest, and judge what is stored and what was told."""
         self._say("waiting until all is applied, published and shown")
-        unsettled = await settle(self._installation, self._patience, redis=True)
-        world = await read_world(self._installation, redis=True)
-        expected = expect(world.commands)
+        unsettled = await settle(self._installation, self._patience, redis=True, also=self._besides.unfinished)
         late = [f"{name} is not ready {self._patience:g} s after everything is made good" for name in self._late]
-        stored = [*late, *unsettled, *judge_records(world, expected)]
+        settings = self._installation.settings
+        unfinished = await self._besides.before_reading(settings)
+        world, besides, checked = self._besides.judge(await read_world(self._installation, redis=True), settings)
+        expected = expect(world.commands)
+        stored = [*late, *unsettled, *unfinished, *besides, *judge_records(world, expected)]
         if not stored:  # else the streams may wait for what never comes
             await self._until_all_is_seen(world)
         self._say("judging")
@@ -232,7 +241,7 @@ class _Run:
             sabotage=self._sabotage,
             seconds=_last(self._history.calls, self._faults.happened),
             violations=[*(Violation(words) for words in stored), *findings.violations],
-            checked={**findings.checked, **_looked_at(world)},
+            checked={**findings.checked, **checked, **_looked_at(world)},
             told=count_told(self._history.calls),
             happened=sorted(self._faults.happened, key=lambda item: item.began),
             notes=notes,
@@ -280,7 +289,7 @@ def _looked_at(world: World) -> dict[str, int]:
     }
 
 
-def _settings(stage: Stage, folder: Path) -> Settings:
+def _settings(stage: Stage, folder: Path, besides: Mapping[str, Any]) -> Settings:
     """Those of an installation of its own on the services of the stage."""
     name = f"chaos_{uuid.uuid4().hex[:12]}"
     urls: dict[str, Any] = {service.name: service.url for service in stage.services.services}
@@ -301,6 +310,7 @@ def _settings(stage: Stage, folder: Path) -> Settings:
         jwt_secret=SecretStr(secrets.token_urlsafe(32)),
         audit_signing_key=SecretStr(b64encode(secrets.token_bytes(32)).decode()),
         audit_checkpoint_interval=_CHECKPOINT_SECONDS,
+        **besides,
     )
 
 

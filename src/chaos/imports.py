@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ _LINES = 60
 
 _POLL_SECONDS = 0.02
 _PAUSE_SECONDS = 0.5
-_TRIES = 30
+
+# What is not imported by then is missing.
+_MOST_SECONDS = 150.0
 
 _STATES = ("pending", "processing", "completed", "failed", "cancelled")
 
@@ -75,21 +78,24 @@ class Import:
         self.records = records(seed)
         self._folder = folder
         self._file = folder / "export.jsonl"
+        self._report = folder / "import.json"
         self._broken = broken
         folder.mkdir(parents=True, exist_ok=True)
         self._file.write_bytes(b"\n".join(map(orjson.dumps, self.records)) + b"\n")
 
     async def happen(self, fault: Fault, installation: Installation) -> None:
-        """Import, kill it once it has come some way, and begin again until it is done."""
-        child = await self._start(installation)
-        await self._until(child, int(fault.detail), installation)
+        """Import, kill it once it has come some way, and begin again until it is done, or it takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_MOST_SECONDS):
+                child = await self._start(installation)
+                await self._until(child, int(fault.detail), installation)
+                child.kill()
+                await child.process.wait()
+                while not self._report.exists():  # where something was away, it goes on where it was
+                    child = await self._start(installation)
+                    await child.process.wait()
         child.kill()
         await child.process.wait()
-        for _ in range(_TRIES):
-            child = await self._start(installation)
-            if await child.process.wait() == 0:
-                return
-            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _start(self, installation: Installation) -> Child:
         program = "assessmentstore.chaos.child", ",".join(filter(None, ("hurry", self._broken)))
@@ -98,7 +104,7 @@ class Import:
             installation.environment(),
             self._folder / "logs" / "import.log",
             program=program,
-            arguments=("import", str(self._file)),
+            arguments=("import", str(self._file), "--report", str(self._report)),
             folder=self._folder,
         )
 

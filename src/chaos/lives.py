@@ -65,8 +65,11 @@ class Pace:
 STEADY = Pace(births=3.0, pauses=(0.15, 1.2), latest=12.0, longest=15.0, last=8.0)
 """Each assessment lives for some ten seconds: long enough to meet a fault or two."""
 
+SHORT = Pace(births=4.0, pauses=(0.1, 0.8), latest=4.0, longest=5.0, last=5.0)
+"""The same in less time, for a run of seconds: nobody lives, waits or repeats himself for long after the last fault."""
+
 BRISK = Pace(births=7.0, pauses=(0.05, 0.6), latest=3.0, longest=5.0, last=0.0)
-"""For short runs."""
+"""For the proofs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from itertools import cycle
 from typing import Any
 
 from ..agents.crash_points import CrashPoint
-from .lives import BRISK, LifePlan, plan_lives
+from .lives import BRISK, STEADY, LifePlan, Pace, plan_lives
 
 WORKERS = ("worker-1", "worker-2")
 JOINER = "worker-3"
@@ -132,11 +132,11 @@ _OTHER_CARDS = (
 )
 
 
-def make_plan(seed: int, seconds: float) -> Plan:
+def make_plan(seed: int, seconds: float, pace: Pace = STEADY) -> Plan:
     """The same plan for the same seed and length, wherever and whenever; even seeds have keys."""
     parts = PARTS if seed % 2 == 0 else tuple(part for part in PARTS if part != SEALED)
     faults = [*plan_faults(seed, seconds), *_faults_of(parts, seconds)]
-    lives = plan_lives(seed, seconds, served=SERVED in parts)
+    lives = plan_lives(seed, seconds, pace, served=SERVED in parts)
     return Plan(seed, seconds, tuple(sorted(faults, key=lambda fault: fault.at)), lives, parts)
 
 

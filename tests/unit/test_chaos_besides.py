@@ -60,14 +60,13 @@ def world(*events: dict[str, Any], state: AssessmentRecord | None = None) -> Wor
     rows = []
     for item in map(_event, events):
         found = evolve(found, item)
-        text = item.to_json()
         rows.append(
             {
                 "assessment_id": item.assessment_id,
                 "action": item.type.removeprefix("assessment."),
                 "new_version": item.version,
                 "created_at": item.occurred_at,
-                "details": text if isinstance(text, str) else text.decode(),
+                "details": item.to_json().decode(),
             }
         )
     states = {found.assessment_id: state or found} if found else {}

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from ..settings import Settings
 from ..store.encryption import KeyRing
 from .attempts import UNDER_WAY, Attempts
+from .clients import Clients
 from .compliance import Compliance
 from .faults import Beside, Faults
 from .http_client import HttpClient
@@ -19,7 +20,7 @@ from .imports import Import, judge_import
 from .installation import Installation
 from .keys import KeyFile, change_keys, rotate
 from .opening import check_sealed, opened
-from .plan import IMPORTED, SEALED, SERVED, TOLD, WEBS, WORKERS, Fault, Plan
+from .plan import IMPORTED, SEALED, SERVED, TOLD, Fault, Plan
 from .receiver import Receiver
 from .records import at_most
 from .told_webhooks import UNTOLD, judge_webhook
@@ -81,13 +82,13 @@ class Besides:
         """Register webhooks, and say whether that went well."""
         return self._receiver is None or await self._receiver.register(http)
 
-    def faults(self, installation: Installation, faults: Faults) -> Mapping[str, Beside]:
+    def faults(self, installation: Installation, faults: Faults, clients: Clients) -> Mapping[str, Beside]:
         """Whoever brings about what happens to it."""
         found: dict[str, Beside] = {}
         if keys := self._keys:
 
             async def change(_: Fault) -> None:
-                await change_keys(keys, installation.settings, (*WORKERS, *WEBS), faults.restart)
+                await change_keys(keys, installation.settings, faults.restart, clients.ask_again)
 
             found[SEALED] = change
         if self._compliance:

@@ -28,6 +28,9 @@ _WRONG = 1000
 # The commands whose data producers with a key seal; half of them have one.
 _SEALED = ("create", "complete")
 
+# Clients who ask once more, at once.
+_AT_ONCE = 20
+
 # One client in so many does not tell with its commands what it was promised before.
 _CARELESS = 4
 
@@ -42,11 +45,19 @@ class Clients:
         self.history = history
         self.following: list[tuple[Seen, asyncio.Task[None]]] = []
         """The streams of single assessments."""
+        self._born: list[LifePlan] = []
 
     async def live(self, plan: LifePlan) -> None:
         """Live one life, from its first step to its last answer."""
+        self._born.append(plan)
         client = _Client(self, plan)
         await client.live()
+
+    async def ask_again(self) -> None:
+        """Let everybody who was born read once more, and send once more the command that he began with."""
+        born = tuple(self._born)
+        for first in range(0, len(born), _AT_ONCE):
+            await asyncio.gather(*(_Client(self, plan).ask_again() for plan in born[first : first + _AT_ONCE]))
 
     async def stop(self) -> None:
         """Let go of the producers and the streams."""
@@ -74,6 +85,11 @@ class _Client(Reader):
                     self._background.add(asyncio.create_task(self._later(op)))
             await asyncio.gather(*now)
         await asyncio.gather(*self._background)
+
+    async def ask_again(self) -> None:
+        first, *_ = self.plan.steps[0].ops
+        await self.read(Op("read", name="plain"))
+        await self._insistently(replace(first, door="http"))
 
     async def _later(self, op: Op) -> None:
         await asyncio.sleep(op.delay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from ..models.errors import UnavailableError
@@ -13,6 +13,7 @@ from ..store.encryption import KeyRing, generate
 from ..store.postgres import open_pools
 from ..store.redis import open_redis
 from ..store.rotation import Rotation
+from .plan import WEBS, WORKERS
 
 _PAUSE_SECONDS = 0.5
 
@@ -58,10 +59,18 @@ async def rotate(settings: Settings) -> list[str]:
 
 
 async def change_keys(
-    keys: KeyFile, settings: Settings, names: Iterable[str], restart: Callable[[str], Awaitable[None]]
+    keys: KeyFile, settings: Settings, restart: Callable[[str], Awaitable[None]], ask: Callable[[], Awaitable[None]]
 ) -> None:
-    """Change the key under load: turn the file, restart everybody one after the other, and encrypt anew."""
+    """Change the key under load: turn the file, restart everybody, a worker and a web at a time, and encrypt anew.
+
+    Args:
+        keys: the file.
+        settings: of the installation.
+        restart: restarts one worker or web.
+        ask: has every client ask again, while what he asked for rests under the old key.
+    """
     keys.turn()
-    for name in names:
-        await restart(name)
+    for pair in zip(WORKERS, WEBS, strict=True):
+        await asyncio.gather(*map(restart, pair))
+    await ask()
     await rotate(settings)

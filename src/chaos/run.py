@@ -213,7 +213,7 @@ class _Run:
             self._say,
             patience=self._patience,
         )
-        self._faults.besides = self._besides.faults(self._installation, self._faults)
+        self._faults.besides = self._besides.faults(self._installation, self._faults, self._clients)
         await asyncio.gather(live_all(self._plan.lives, self._clients.live), self._faults.run(self._plan.faults))
         self._say("everything is made good")
         self._besides.close()

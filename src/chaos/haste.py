@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 # Shorter than the longest freeze: so a webhook is taken over, and the one that wakes up tells it a second time.
-_TURN_SECONDS, _ANSWER_SECONDS, _LEASE_SECONDS = 1.0, 3.0, 5.0
+_WEBHOOKS: dict[str, Any] = {
+    "_TURN_SECONDS": 1.0,
+    "_ANSWER_SECONDS": 3.0,
+    "_LEASE_SECONDS": 5.0,
+    "_LONGEST_PAUSE_SECONDS": 1.0,
+    "SCHEDULE": (1,) * 9,
+}
 
-_SCHEDULE = (1,) * 9
-
-_BATCH = 10
+_IMPORTS: dict[str, Any] = {"BATCH": 10}
 
 
 def hurry() -> None:
@@ -15,9 +21,7 @@ def hurry() -> None:
     from ..legacy import importing  # noqa: PLC0415 - who is in no hurry has no use for it
     from ..outward import webhooks  # noqa: PLC0415
 
-    webhooks._TURN_SECONDS = _TURN_SECONDS
-    webhooks._ANSWER_SECONDS = _ANSWER_SECONDS
-    webhooks._LEASE_SECONDS = _LEASE_SECONDS
-    webhooks._LONGEST_PAUSE_SECONDS = 1.0
-    webhooks.SCHEDULE = _SCHEDULE
-    importing.BATCH = _BATCH
+    for module, times in ((webhooks, _WEBHOOKS), (importing, _IMPORTS)):
+        for name, value in times.items():
+            getattr(module, name)  # else it has another name by now, and nothing would be any sooner
+            setattr(module, name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -114,7 +115,7 @@ class Besides:
     def judge(self, world: World, settings: Settings) -> tuple[World, list[str], Mapping[str, int]]:
         """The world in clear, what is wrong, and how much was compared."""
         found: list[str] = []
-        checked: dict[str, int] = {}
+        checked = Counter[str]()
         if self._keys:
             keys = KeyRing.of(settings)
             found += at_most(check_sealed(world, keys))
@@ -126,9 +127,7 @@ class Besides:
             checked["attempts of the executor"] = len(attempts.started)
         for hook in self._receiver.hooks if self._receiver else ():
             found += at_most(judge_webhook(hook, world))
-            checked["messages that webhooks were told"] = checked.get("messages that webhooks were told", 0) + len(
-                hook.taken
-            )
+            checked["messages that webhooks were told"] += len(hook.taken)
         if self._import:
             found += at_most(judge_import(self._import.records, world))
             checked["assessments that were imported"] = len(world.imported)

@@ -103,7 +103,7 @@ class Receiver:
         return web.Response(status=204)
 
 
-def number_of(hook: Hook) -> UUID:
+def id_of(hook: Hook) -> UUID:
     """The id of a webhook that is registered."""
     assert hook.webhook is not None  # noqa: S101 - else the run does not begin
     return hook.webhook.id

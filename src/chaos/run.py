@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shutil
-import uuid
-from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
-import asyncpg
 import orjson
-from pydantic import SecretStr
 
 from ..bootstrap import migrate
 from ..models.errors import AssessmentStoreError
 from ..services import Services
-from ..settings import Settings
 from ..store.encryption import KeyRing
 from .besides import Besides
 from .clients import Clients, live_all
@@ -34,7 +26,7 @@ from .http_client import HttpClient
 from .installation import Installation
 from .kafka_client import KafkaClient
 from .model import expect
-from .own_services import OwnServices
+from .own_services import OwnServices, create_database, settings_on
 from .plan import JOINER, WEBS, WORKERS, Plan
 from .records import judge_records
 from .sabotages import BY_NAME
@@ -43,12 +35,6 @@ from .testimony import judge_calls
 from .truth import Truth
 from .verdict import Verdict, count_told
 from .world import World, read_world, settle
-
-# Short, so that a frozen worker loses its partitions while clients still wait.
-_SESSION_SECONDS = 2.0
-_COMMAND_SECONDS = 5.0
-_PARTITIONS = 4
-_CHECKPOINT_SECONDS = 1.0
 
 _START_SECONDS = 120.0
 _BEGIN_SECONDS = 30.0
@@ -130,7 +116,9 @@ class _Run:
         self._say = say
         broken = BY_NAME[sabotage].broken if sabotage else lambda _: ""
         self._besides = Besides(plan, folder, broken("import"))
-        self._installation = Installation(_settings(stage, folder, self._besides.settings))
+        self._installation = Installation(
+            settings_on(stage.services, folder.absolute() / _DATA, self._besides.settings)
+        )
         names = (*WORKERS, JOINER, *WEBS)
         sabotages = {"worker": ",".join(filter(None, ("hurry", broken("worker")))), "web": broken("web")}
         self._fleet = Fleet(self._installation, names, sabotages, folder / "logs")
@@ -145,7 +133,7 @@ class _Run:
     async def open(self, stack: AsyncExitStack) -> None:
         """Start workers, webs and clients, and wait until all are there."""
         self._say("schema and topics")
-        await _create_database(self._installation.settings)
+        await create_database(self._installation.settings)
         await migrate(self._installation.settings)
         self._say("workers and webs")
         await self._besides.open(stack)
@@ -287,37 +275,3 @@ def _looked_at(world: World) -> dict[str, int]:
         "rows of the audit trail": len(world.tables["assessment_audit_trail"]),
         "assessments in Redis": len(world.redis or {}),
     }
-
-
-def _settings(stage: Stage, folder: Path, besides: Mapping[str, Any]) -> Settings:
-    """Those of an installation of its own on the services of the stage."""
-    name = f"chaos_{uuid.uuid4().hex[:12]}"
-    urls: dict[str, Any] = {service.name: service.url for service in stage.services.services}
-    return Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        kafka_bootstrap=urls["kafka"],
-        database_url=urlunsplit(urlsplit(urls["postgres"])._replace(path=f"/{name}")),
-        redis_url=urls["redis"],
-        topic_prefix=f"{name}.",
-        topic_partitions=_PARTITIONS,
-        session_timeout=_SESSION_SECONDS,
-        command_timeout=_COMMAND_SECONDS,
-        database_pool_size=8,
-        data_dir=folder.absolute() / _DATA,
-        http_host="127.0.0.1",
-        log_format="json",
-        rate_limit=0,
-        jwt_secret=SecretStr(secrets.token_urlsafe(32)),
-        audit_signing_key=SecretStr(b64encode(secrets.token_bytes(32)).decode()),
-        audit_checkpoint_interval=_CHECKPOINT_SECONDS,
-        **besides,
-    )
-
-
-async def _create_database(settings: Settings) -> None:
-    url = urlsplit(settings.database_url)
-    connection = await asyncpg.connect(urlunsplit(url._replace(path="/postgres")), timeout=10)
-    try:
-        await connection.execute(f'CREATE DATABASE "{url.path.lstrip("/")}"')
-    finally:
-        await connection.close(timeout=10)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from ..models.webhooks import message_id
-from .receiver import Delivery, Hook, number_of
+from .receiver import Delivery, Hook, id_of
 from .world import World
 
 UNTOLD = """
@@ -61,7 +61,7 @@ def _asked_for(hook: Hook, world: World) -> dict[str, Any]:
             continue
         if hook.owner not in ("admin", owner):
             continue
-        found[message_id(number_of(hook), event["assessmentId"], event["version"], row["created_at"])] = event
+        found[message_id(id_of(hook), event["assessmentId"], event["version"], row["created_at"])] = event
     return found
 
 

@@ -117,8 +117,8 @@ async def test_positions_of_partitions_are_apart(cache: SharedCache) -> None:
 
 
 async def test_redis_answers_a_reader_only_where_it_reflects_enough(cache: SharedCache) -> None:
-    await cache.reflect(0, start=0, end=5, states=reflected(state()))
     await cache.reflect(1, start=0, end=2, states={})
+    await cache.reflect(0, start=0, end=5, states=reflected(state()))
 
     assert await cache.get("a1", Positions({0: 5, 1: 1})) == state()
     assert await cache.get("a1", Positions({})) == state()

@@ -23,9 +23,9 @@ ENV PATH=/opt/assessmentstore/bin:$PATH \
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-# The API; a worker's own port is 6066.
-EXPOSE 3000 6066
-# For the API; a worker has another port, and says so where it is started.
+# The API; a worker's own port is 6066, that of a bridge to an old system 6068.
+EXPOSE 3000 6066 6068
+# For the API; the others have another port, and say so where they are started.
 HEALTHCHECK --interval=30s --timeout=3s --start-period=5s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:3000/health', timeout=2)"]
 ENTRYPOINT ["assessmentstore"]

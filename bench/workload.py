@@ -47,6 +47,13 @@ def commands(count: int, *, name: str) -> Iterator[Message]:
         yield _message(rng, life, step)
 
 
+def creates(count: int, *, name: str) -> Iterator[Message]:
+    """Make the creates of `count` assessments."""
+    rng = random.Random(f"{_SEED} {name}")
+    for _ in range(count):
+        yield _message(rng, _random_uuid(rng), 0)
+
+
 def _random_uuid(rng: random.Random) -> str:
     return str(UUID(int=rng.getrandbits(128), version=4))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import faust
@@ -14,7 +15,7 @@ import uvloop
 from aiohttp import web as aiohttp_web
 
 from .agents.app import CommandsApp, build_app
-from .agents.bridge import run_bridge as serve_bridge
+from .agents.bridge import open_bridge
 from .agents.topics import create_topics, topics_exist
 from .executor.executor import executing
 from .models.errors import UnavailableError
@@ -35,7 +36,7 @@ from .web.limits import Limits
 from .web.proxies import Proxies
 from .web.refusals import Refusals
 from .web.server import Runner
-from .web.worker_routes import Door, add_worker_routes
+from .web.worker_routes import Door, add_status_routes, add_worker_routes
 
 log = structlog.get_logger(__name__)
 
@@ -117,10 +118,45 @@ def run_bridge(settings: Settings) -> int:
     """Run the bridge to the old system until it is told to stop, and say how it ended: 0 in good order.
 
     Raises:
-        SettingsError: a key cannot be read.
+        SettingsError: the port is taken, or a key cannot be read.
     """
-    asyncio.run(serve_bridge(settings))
+    watch_process()
+    asyncio.run(_serve_bridge(settings))
     return 0
+
+
+async def _serve_bridge(settings: Settings) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with bridging(settings):
+        log.info("the bridge to the old system runs", port=settings.bridge_port)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def bridging(settings: Settings) -> AsyncIterator[None]:
+    """The bridge, and a port where it tells how it is.
+
+    Raises:
+        SettingsError: the port is taken, or a key cannot be read.
+    """
+    async with open_bridge(settings) as pools, AsyncExitStack() as stack:
+        kafka = KafkaProbe(settings)
+        stack.push_async_callback(kafka.close)
+        app = aiohttp_web.Application()
+        # It has no use for Redis.
+        health = Health(standard_checks(settings, pools.read, None, kafka))
+        add_status_routes(app, health, Metrics(settings, pools))
+        runner = Runner(app)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        try:
+            await aiohttp_web.TCPSite(runner, settings.http_host, settings.bridge_port).start()
+        except OSError as error:
+            words = f"ASSESSMENTSTORE_BRIDGE_PORT={settings.bridge_port}: cannot listen on it ({error.strerror})"
+            raise SettingsError(f"{words}: stop whoever has it, or choose another") from error
+        yield
 
 
 async def _services_are_there(settings: Settings) -> None:

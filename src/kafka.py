@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
+from .models.envelope import MAX_RECORD_BYTES
 from .refused import unavailable, why_refused
 from .settings import ENV_PREFIX, Settings, SettingsError
 from .tls import tls_context
@@ -56,6 +58,41 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+@asynccontextmanager
+async def idempotent_producer(
+    settings: Settings, *, max_batch_size: int = 16 * 1024, compression_type: str | None = None
+) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer that has everything confirmed, and each record on its topic once.
+
+    After an error it is of no use any more: its sequence has a gap, which Kafka never forgives.
+
+    Args:
+        settings: how Kafka is reached.
+        max_batch_size: bytes that go to a partition at once.
+        compression_type: as aiokafka names it.
+
+    Raises:
+        SettingsError: a file with credentials cannot be read.
+        UnavailableError: Kafka is away.
+    """
+    producer = AIOKafkaProducer(
+        **kafka_connection(settings),
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+        max_batch_size=max_batch_size,
+        compression_type=compression_type,
+    )
+    try:
+        try:
+            await producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise unavailable("Kafka", error) from error
+        yield producer
+    finally:
+        await producer.stop()
 
 
 @asynccontextmanager

@@ -164,6 +164,8 @@ class Settings(BaseSettings):
     """Seconds that a web serves on when told to stop, while `/ready` says no: until no balancer sends it more."""
     worker_port: Port = 6066
     """The port of the worker's own web; it also names the worker's tables below `data_dir`."""
+    bridge_port: Port = 6068
+    """The port where the bridge to an old system tells how it is."""
     data_dir: Path = Path(".assessmentstore")
     """Where RocksDB tables and locally started services live."""
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 8

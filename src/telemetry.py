@@ -84,6 +84,9 @@ REPLICA_LAG = Gauge(
     "assessmentstore_replica_lag_seconds", "How old a replica's state may be, by its place in the setting", ["replica"]
 )
 LEGACY_EVENTS = Counter("assessmentstore_legacy_events", "Events of the old system, by what they came to", ["outcome"])
+LEGACY_LAG = Gauge(
+    "assessmentstore_legacy_lag", "Events of the old system on their topic that this bridge has not taken in yet"
+)
 MIGRATION_PERCENTAGE = Gauge(
     "assessmentstore_migration_percentage",
     "Share of the ids that the store serves, 0 in legacy mode, as Postgres has it",

@@ -7,30 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from ..kafka import kafka_connection
+from ..kafka import idempotent_producer, kafka_connection
 from ..legacy.comparing import Comparer
 from ..legacy.controller import Controller
 from ..legacy.intake import Intake
-from ..legacy.telling import Notifications, Teller
+from ..legacy.telling import Notifications, Send, Teller
 from ..legacy.topic import open_commands_topic
 from ..models.base import JsonObject
-from ..models.envelope import MAX_RECORD_BYTES
 from ..settings import Settings
 from ..store.background import background
 from ..store.divergences import Divergences
 from ..store.encryption import KeyRing
 from ..store.legacy_told import ToldStore
-from ..store.postgres import open_pools
+from ..store.postgres import Pools, open_pools
 from ..store.rollout import RolloutStore
 from ..store.trail import TrailReader
+from ..telemetry import LEGACY_LAG
 from .publisher import kafka_errors
 
 logger = logging.getLogger(__name__)
@@ -41,23 +40,13 @@ _TELL_SECONDS = 0.2
 _FORGET_SECONDS = 3600.0
 
 
-async def run_bridge(settings: Settings) -> None:
-    """Run the bridge until SIGTERM or SIGINT; what fails begins again.
+@asynccontextmanager
+async def open_bridge(settings: Settings) -> AsyncIterator[Pools]:
+    """The bridge, while the caller does something else with its connections; what fails begins again.
 
     Raises:
         SettingsError: the keys cannot be read.
     """
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with open_bridge(settings):
-        logger.info("The bridge to the old system runs", extra={"action": "bridge_started"})
-        await stop.wait()
-
-
-@asynccontextmanager
-async def open_bridge(settings: Settings) -> AsyncIterator[None]:
-    """The bridge, while the caller does something else."""
     keys = KeyRing.of(settings)
     async with open_pools(settings, application="bridge") as pools:
         ledger, rollout = Divergences(pools.write, keys), RolloutStore(pools.write, settings.commands_topic)
@@ -83,7 +72,7 @@ async def open_bridge(settings: Settings) -> AsyncIterator[None]:
 
         control = Controller(rollout, settings).run
         async with background(take), background(compare), background(tell), background(control), background(forget):
-            yield
+            yield pools
 
 
 async def _take(consumer: AIOKafkaConsumer, intake: Intake) -> None:
@@ -91,10 +80,19 @@ async def _take(consumer: AIOKafkaConsumer, intake: Intake) -> None:
     while True:
         batches = await consumer.getmany(timeout_ms=_POLL_MILLISECONDS, max_records=_RECORDS_A_ROUND)
         records = [record for batch in batches.values() for record in batch]
+        ahead = await _ahead(consumer)
+        LEGACY_LAG.set(ahead + len(records))
         if records:
             await intake.take([(_place(record), _value(record)) for record in records])
             ends = {TopicPartition(item.topic, item.partition): item.offset + 1 for item in records}
             await consumer.commit(ends)
+            LEGACY_LAG.set(ahead)
+
+
+async def _ahead(consumer: AIOKafkaConsumer) -> int:
+    """How many records of its partitions the consumer has not fetched yet, as far as it knows."""
+    ends = {place: consumer.highwater(place) for place in consumer.assignment()}
+    return sum([max(0, end - await consumer.position(place)) for place, end in ends.items() if end is not None])
 
 
 async def _again_and_again(teller: Teller) -> None:
@@ -136,25 +134,17 @@ async def _consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 @asynccontextmanager
-async def _sender(settings: Settings) -> AsyncIterator[Any]:
+async def _sender(settings: Settings) -> AsyncIterator[Send]:
     """What puts notifications on their topic."""
-    producer = AIOKafkaProducer(
-        **kafka_connection(settings),
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=MAX_RECORD_BYTES,
-    )
-
-    async def send(notifications: Sequence[JsonObject]) -> None:
-        topic = settings.legacy_notifications_topic
-        sent = [
-            await producer.send(topic, orjson.dumps(item), str(item["assessmentId"]).encode()) for item in notifications
-        ]
-        await asyncio.gather(*sent)
-
+    topic = settings.legacy_notifications_topic
     with kafka_errors():
-        try:
-            await producer.start()
+        async with idempotent_producer(settings) as producer:
+
+            async def send(notifications: Sequence[JsonObject]) -> None:
+                sent = [
+                    await producer.send(topic, orjson.dumps(item), str(item["assessmentId"]).encode())
+                    for item in notifications
+                ]
+                await asyncio.gather(*sent)
+
             yield send
-        finally:
-            await producer.stop()

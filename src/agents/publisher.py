@@ -59,29 +59,6 @@ def kafka_errors() -> Iterator[None]:
         raise unavailable("Kafka", error) from error
 
 
-@asynccontextmanager
-async def commands_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    """An idempotent producer of commands, for whoever sends a few; after an error it is of no use any more.
-
-    Raises:
-        UnavailableError: Kafka is away.
-    """
-    producer = AIOKafkaProducer(
-        **kafka_connection(settings),
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=0,
-        max_request_size=MAX_RECORD_BYTES,
-        request_timeout_ms=_REQUEST_MILLISECONDS,
-    )
-    try:
-        with kafka_errors():
-            await producer.start()
-        yield producer
-    finally:
-        await producer.stop()
-
-
 class Watermarks(NamedTuple):
     """How far everything is published; nothing where Kafka does not know, or has let it expire."""
 

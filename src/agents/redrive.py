@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+from ..kafka import idempotent_producer
 from ..models.errors import RejectedError
 from ..models.redrive import Letter, command_id, redriven
 from ..settings import Settings
 from ..store.dead_letters import DeadLetters, HeldLetter, LetterState, StoredLetter
-from .publisher import commands_producer, kafka_errors
+from .publisher import kafka_errors
 
 
 class Outcome(NamedTuple):
@@ -93,7 +94,7 @@ async def open_redriver(settings: Settings, letters: DeadLetters, by: str) -> As
     Raises:
         UnavailableError: Kafka is away.
     """
-    async with commands_producer(settings) as producer:
+    async with idempotent_producer(settings) as producer:
         yield Redriver(letters, producer, settings.commands_topic, by)
 
 

@@ -15,6 +15,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
+from ..kafka import idempotent_producer
 from ..models.envelope import STRUCTURED
 from ..models.errors import UnavailableError
 from ..models.timers import Due, Timer, timer_command
@@ -22,7 +23,7 @@ from ..settings import Settings
 from ..store.timers import PAGE, Place, TimerStore
 from ..telemetry import TIMERS_FIRED
 from .caught_up import CaughtUp, Position
-from .publisher import commands_producer, kafka_errors
+from .publisher import kafka_errors
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Timers:
         """Look again and again, until cancelled; while a service is away, later."""
         while True:
             try:
-                async with commands_producer(self._settings) as producer:
+                async with idempotent_producer(self._settings) as producer:
                     while True:
                         await self._look(producer)
                         await asyncio.sleep(_LOOK_SECONDS)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .assessments import CommandOptions
+from ..models.retries import RetryPolicy
+from .assessments import AttemptOptions, CommandOptions
 from .asynchronous import AsyncClient
 from .errors import ClientError, DeliveryError
 from .models import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Assessments",
     "AsyncClient",
+    "AttemptOptions",
     "BatchAnswer",
     "BatchError",
     "Change",
@@ -73,6 +75,7 @@ __all__ = [
     "ProgressBatchAnswer",
     "Reset",
     "RetryBatchAnswer",
+    "RetryPolicy",
     "ServerCount",
     "ServiceHealth",
     "Statistics",

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.errors import ErrorCode
 from ..models.machine import evolve
+from ..models.retries import POLICY, RetryPolicy
 from .errors import UNREACHABLE, ClientError
 from .models import CreatedAssessment, Diff, History, HistoryEntry, Outcome, Status
 from .queries import query_items
@@ -35,24 +36,39 @@ class CommandOptions(TypedDict, total=False):
     """The same for the same command, where the caller may send it again; else one is made up."""
 
 
+class AttemptOptions(CommandOptions, total=False):
+    """What commands may say besides that are about an attempt."""
+
+    attempt: int | None
+    """Refuse the command where `retryCount` is another: so a late word of an earlier attempt changes nothing."""
+
+
 class AssessmentCalls:
     """Commands to one assessment, and what can be asked about it."""
 
     _transport: Transport
 
     async def create(
-        self, request: JsonObject, *, respond_async: bool = False, idempotency_key: str | None = None
+        self,
+        request: JsonObject,
+        *,
+        retry_policy: RetryPolicy | None = None,
+        respond_async: bool = False,
+        idempotency_key: str | None = None,
     ) -> CreatedAssessment:
         """Create an assessment, and return once it is applied.
 
         Args:
             request: the assessment request, as the API has it.
+            retry_policy: how often and when it is tried again by itself once it failed.
             respond_async: return as soon as Kafka has it; there is no version then.
             idempotency_key: the same for the same create, where the caller may make it again; else one is made up.
 
         Raises:
             ClientError: it was refused, or the API does not answer.
         """
+        if retry_policy is not None:
+            request = request | {POLICY: retry_policy.to_wire()}
         headers = {"Prefer": "respond-async"} if respond_async else {}
         answer = await self._transport.write("/assessments", request, key=idempotency_key, headers=headers)
         return parse(CreatedAssessment, answer)
@@ -177,7 +193,7 @@ class AssessmentCalls:
                 if record.is_final:
                     return
 
-    async def start(self, assessment_id: str, **options: Unpack[CommandOptions]) -> AssessmentRecord:
+    async def start(self, assessment_id: str, **options: Unpack[AttemptOptions]) -> AssessmentRecord:
         """Begin to work on it; as all commands return the state that they led to.
 
         Raises:
@@ -186,19 +202,19 @@ class AssessmentCalls:
         return await self._command(assessment_id, "start", {}, options)
 
     async def progress(
-        self, assessment_id: str, progress: int, message: str | None = None, **options: Unpack[CommandOptions]
+        self, assessment_id: str, progress: int, message: str | None = None, **options: Unpack[AttemptOptions]
     ) -> AssessmentRecord:
         """Say how far it is, 0 to 100; without a message the last one stays."""
         data = {"progress": progress} if message is None else {"progress": progress, "message": message}
         return await self._command(assessment_id, "progress", data, options)
 
     async def complete(
-        self, assessment_id: str, result: JsonObject, **options: Unpack[CommandOptions]
+        self, assessment_id: str, result: JsonObject, **options: Unpack[AttemptOptions]
     ) -> AssessmentRecord:
         """End it with a result."""
         return await self._command(assessment_id, "complete", {"result": result}, options)
 
-    async def fail(self, assessment_id: str, error: str, **options: Unpack[CommandOptions]) -> AssessmentRecord:
+    async def fail(self, assessment_id: str, error: str, **options: Unpack[AttemptOptions]) -> AssessmentRecord:
         """End it with an error."""
         return await self._command(assessment_id, "fail", {"error": error}, options)
 
@@ -206,15 +222,18 @@ class AssessmentCalls:
         self, assessment_id: str, reason: str | None = None, **options: Unpack[CommandOptions]
     ) -> AssessmentRecord:
         """End it without a result."""
-        return await self._command(assessment_id, "cancel", {} if reason is None else {"reason": reason}, options)
+        data = {} if reason is None else {"reason": reason}
+        return await self._command(assessment_id, "cancel", data, cast(AttemptOptions, options))
 
-    async def retry(self, assessment_id: str, **options: Unpack[CommandOptions]) -> AssessmentRecord:
+    async def retry(self, assessment_id: str, **options: Unpack[AttemptOptions]) -> AssessmentRecord:
         """Put a failed one back to pending."""
         return await self._command(assessment_id, "retry", {}, options)
 
     async def _command(
-        self, assessment_id: str, name: str, data: JsonObject, options: CommandOptions
+        self, assessment_id: str, name: str, data: JsonObject, options: AttemptOptions
     ) -> AssessmentRecord:
+        if (attempt := options.get("attempt")) is not None:
+            data = data | {"attempt": attempt}
         expected, key = options.get("expected_version"), options.get("idempotency_key")
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         path = f"{assessment_path(assessment_id)}/{name}"

@@ -114,7 +114,7 @@ class CollectionCalls:
     async def progress_batch(
         self, updates: Iterable[JsonObject], *, idempotency_key: str | None = None
     ) -> ProgressBatchAnswer:
-        """Say of many assessments how far they are: `{"assessmentId", "progress", "message"}` of each.
+        """Say of many assessments how far they are: `{"assessmentId", "progress", "message", "attempt"}` of each.
 
         Raises:
             ClientError: as for `create_batch`.

@@ -60,6 +60,7 @@ def status() -> None:
     """
     from ..settings import Settings
     from ..store.encryption import KeyRing
+    from ..store.rotation import TABLES
 
     settings = Settings.load()
     keys = KeyRing.of(settings)
@@ -71,11 +72,12 @@ def status() -> None:
 
     found = asyncio.run(count())
     for key in sorted({key for _, key in found} | {keys.current}, key=str):
-        counts = {name: found.get((name, key), 0) for name in ("states", "events")}
+        counts = {name: found.get((name, key), 0) for name in TABLES}
         standing = "clear" if key is None else keys.standing(key)
         row = {"keyId": key, "standing": standing, **counts}
         if for_people(sys.stdout):
-            typer.echo(f"{key or '-':<24} {standing:<8} {counts['states']:>12,} states {counts['events']:>12,} events")
+            told = " ".join(f"{count:>12,} {name}" for name, count in counts.items())
+            typer.echo(f"{key or '-':<24} {standing:<8} {told}")
         else:
             print_json(row)
 

@@ -105,7 +105,8 @@ def bridge() -> None:
     """Run the bridge to the old system, until it is told to stop.
 
     It takes events from the topic legacy.events, tells listeners of changes on legacy.notifications, compares what
-    the old system reports with the store, and moves the roll-out. As many as one likes may run.
+    the old system reports with the store, and moves the roll-out. As many as one likes may run; each tells how it is at
+    ASSESSMENTSTORE_BRIDGE_PORT: /health, /ready, /metrics.
 
     \b
     Example:

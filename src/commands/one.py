@@ -31,6 +31,12 @@ def create(  # noqa: PLR0913, PLR0917 - the options of a command line, each by i
     server: Annotated[str | None, typer.Option(help="The server to look at.")] = None,
     source: Annotated[str | None, typer.Option(help="Who asks: installer or compliance.")] = None,
     priority: Annotated[int | None, typer.Option(help="1 to 10, the higher the sooner.")] = None,
+    max_retries: Annotated[
+        int | None, typer.Option(min=0, help="How often it is tried again by itself once it failed.")
+    ] = None,
+    retry_delay: Annotated[
+        float | None, typer.Option(help="Seconds from the first failure to the retry; later ones take longer.")
+    ] = None,
     assessment_id: Annotated[str | None, typer.Option("--id", help="Its id; else the server makes one up.")] = None,
     option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option; may repeat.")] = None,
     data: Annotated[
@@ -54,6 +60,7 @@ def create(  # noqa: PLR0913, PLR0917 - the options of a command line, each by i
         "source": source,
         "priority": priority,
         "assessmentId": assessment_id,
+        "retryPolicy": _retry_policy(max_retries, retry_delay),
     }
     request = _request(data.read() if data else b"{}", named, option or [])
     print_answer(wire(call(url, token, lambda client: client.create(request))), json)
@@ -194,14 +201,30 @@ def cancel(
 
 
 @commands.command()
-def retry(assessment_id: Id, url: Url = None, token: Token = None, json: Json = False) -> None:
+def retry(
+    assessment_id: Id,
+    attempt: Annotated[
+        int | None, typer.Option(min=0, help="Only where it was retried so often before.", show_default=False)
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
     """Put a failed assessment back to pending.
 
     \b
     Example:
       assessmentstore retry 7f1c0b6e
     """
-    print_answer(wire(call(url, token, lambda client: client.retry(assessment_id))), json)
+    print_answer(wire(call(url, token, lambda client: client.retry(assessment_id, attempt=attempt))), json)
+
+
+def _retry_policy(max_retries: int | None, delay: float | None) -> JsonObject | None:
+    if max_retries is None:
+        if delay is not None:
+            raise typer.BadParameter("say --max-retries, too", param_hint="--retry-delay")
+        return None
+    return {"maxRetries": max_retries} | ({} if delay is None else {"initialDelaySeconds": delay})
 
 
 def _request(data: bytes, named: Mapping[str, object], options: Sequence[str]) -> JsonObject:

@@ -9,16 +9,23 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from ..models.result import AssessmentSeverity, IssueType
 from .checks import Checks, Facts, Look, Rule, some
 from .scope import Aspect
 from .targets import Target
 
 _SUFFIXES = frozenset({".env", ".yaml", ".yml", ".ini", ".properties", ".conf", ".cfg", ".toml"})
+_YAML = frozenset({".yaml", ".yml"})
 _MOST_FILES = 1000
 _MOST_BYTES = 1024 * 1024
 
-# `key: value` and `key = value` are the same in all of these formats, as far as it matters here.
+Setting = tuple[int, str, str]
+"""The number of a line, and the key and the value that it sets."""
+
+# `key: value` and `key = value` are the same in all of these formats but YAML, as far as it matters here; parsers of
+# the others do not tell lines.
 _LINE = re.compile(r"^\s*(?:export\s+)?[\"']?([A-Za-z][\w.\-]*)[\"']?\s*[:=]\s*(.*?)\s*$")
 _REFERENCE = re.compile(r"^(\$|%\(|\{\{|<)")  # to a value that stands elsewhere
 _SECRET = re.compile(r"passw(or)?d|passwd|secret|token|api[_.-]?key|private[_.-]?key|credential", re.IGNORECASE)
@@ -76,12 +83,44 @@ def faults(key: str, value: str) -> Iterator[str]:
         yield "weakTls"
 
 
-def _settings(file: Path) -> Iterator[tuple[int, str, str]]:
+def _settings(file: Path) -> Iterator[Setting]:
     """The number, key and value of each line that sets something."""
     text = file.read_text(encoding="utf-8", errors="replace")
+    if file.suffix in _YAML:
+        try:
+            yield from settings_of_yaml(text)
+        except (yaml.YAMLError, RecursionError):
+            pass  # a template, perhaps: its lines say what they say
+        else:
+            return
     for number, line in enumerate(text.splitlines(), start=1):
         if match := _LINE.match(line):
             yield number, match[1], match[2].partition(" #")[0].strip().strip("\"'")
+
+
+def settings_of_yaml(text: str) -> list[Setting]:
+    """The same of YAML, whose values may stand in braces, over several lines, or under an anchor.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    # Nothing is made of the nodes: what a tag or an alias stands for is looked at where it is written.
+    found, seen = list[Setting](), set[int]()
+    left = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+    while left:
+        node = left.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if isinstance(value, yaml.ScalarNode) and isinstance(key, yaml.ScalarNode):
+                    found.append((key.start_mark.line + 1, key.value, value.value.strip()))
+                else:
+                    left.append(value)
+    return sorted(found)
 
 
 def _files(root: Path, *, deep: bool) -> tuple[list[Path], list[str]]:

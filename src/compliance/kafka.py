@@ -1,4 +1,4 @@
-"""What is checked of a Kafka, by its admin protocol; one that asks for credentials, or for TLS, is out of our reach."""
+"""What is checked of a Kafka, by its admin protocol."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from ..models.result import AssessmentSeverity, IssueType
 from .checks import Checks, Facts, Look, Rule, machine, median_of, some
 from .common import AUTHENTICATION, ENCRYPTION, RESOURCES, RESPONSE_TIME
+from .kafka_access import kafka_access
 from .scope import Aspect
 from .targets import Target
 
@@ -51,11 +52,12 @@ async def _partitions(target: Target) -> Facts:
 async def _settings(target: Target) -> Facts:
     async with _admin(target) as admin:
         settings = await _broker_settings(admin)
-    protocol = _protocol(target, settings)
+    listener, protocol = _listener(target, settings)
+    certificate = settings.get(f"listener.name.{listener.lower()}.ssl.client.auth") or settings.get("ssl.client.auth")
     told = {name: _plain(settings[name]) for name in _SETTINGS if name in settings}
     return told | {
         "protocol": protocol,
-        "authentication": protocol.startswith("SASL") or settings.get("ssl.client.auth") == "required",
+        "authentication": protocol.startswith("SASL") or (protocol == "SSL" and certificate == "required"),
         "tls": protocol.endswith("SSL"),
     }
 
@@ -95,15 +97,16 @@ async def _broker_settings(admin: AIOKafkaAdminClient) -> Mapping[str, str]:
     return {name: value for name, value, *_ in answer.resources[0][4] if value is not None}
 
 
-def _protocol(target: Target, settings: Mapping[str, str]) -> str:
-    """The security protocol of the listener that we speak to, like `SASL_SSL`."""
+def _listener(target: Target, settings: Mapping[str, str]) -> tuple[str, str]:
+    """The name of the listener that we speak to, and its security protocol, like `SASL_SSL`."""
     names = {
         address.rpartition(":")[2]: address.partition(":")[0]
         for address in (settings.get("advertised.listeners") or settings.get("listeners", "")).split(",")
     }
     pairs = settings.get("listener.security.protocol.map", "").split(",")
     protocols = dict(pair.split(":") for pair in pairs if ":" in pair)
-    return protocols.get(names.get(target.address.split(",")[0].rpartition(":")[2], ""), "PLAINTEXT")
+    name = names.get(target.address.split(",")[0].rpartition(":")[2], "")
+    return name, protocols.get(name, "PLAINTEXT")
 
 
 def _plain(value: str) -> int | bool | str:
@@ -114,7 +117,7 @@ def _plain(value: str) -> int | bool | str:
 
 @asynccontextmanager
 async def _admin(target: Target) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=target.address)
+    admin = AIOKafkaAdminClient(**kafka_access(target.url))
     try:
         await admin.start()
         yield admin

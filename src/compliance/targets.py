@@ -12,6 +12,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from ..models.assessment import AssessmentRequest
+from .kafka_access import kafka_access
 
 
 class Kind(StrEnum):
@@ -64,6 +65,11 @@ class Target:
             raise ValueError(f"target {name!r}: expected {scheme}://host, and perhaps :port")
         if kind is Kind.TLS and target.port is None:
             raise ValueError(f"target {name!r}: expected tls://host:port")
+        if kind is Kind.KAFKA:
+            try:
+                kafka_access(url)
+            except ValueError as error:
+                raise ValueError(f"target {name!r}: {error}") from error
         return target
 
     @property

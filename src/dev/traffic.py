@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 
-from ..kafka import kafka_connection
+from ..kafka import idempotent_producer, kafka_connection
 from ..models.base import JsonObject
 from ..models.commands import CommandType
 from ..models.envelope import STRUCTURED, encode_command
@@ -45,7 +45,7 @@ async def _read(events: AsyncIterator[AssessmentEvent], board: Board) -> None:
 @asynccontextmanager
 async def _kafka_sender(settings: Settings, user: str) -> AsyncIterator[Send]:
     """Send commands to the store as `user`; each call returns when Kafka has the command for certain."""
-    async with AIOKafkaProducer(**kafka_connection(settings), enable_idempotence=True) as producer:
+    async with idempotent_producer(settings) as producer:
 
         async def send(command_type: CommandType, assessment_id: str, data: JsonObject) -> None:
             command = encode_command(

@@ -23,10 +23,11 @@ ORIGIN = "legacy:"
 
 _NO_RANK = -1
 
-_NAMES = ("type", "event", "eventType", "name")
-_EVENT_IDS = ("eventId", "event_id", "messageId")
-_TIMES = ("timestamp", "occurredAt", "time")
-_BODIES = ("data", "payload")
+EVENT_NAMES = ("type", "event", "eventType", "name")
+"""Where an event has its name; of these and of the following the first that is there counts."""
+EVENT_IDS = ("eventId", "event_id", "messageId")
+TIMES = ("timestamp", "occurredAt", "time")
+BODIES = ("data", "payload")
 
 _COMMANDS: dict[LegacyKind, CommandType] = {
     LegacyKind.CREATED: CommandType.CREATE,
@@ -84,18 +85,18 @@ def read_event(value: Any) -> LegacyEvent:
     """
     if not isinstance(value, dict):
         raise UnreadableError("it is no JSON object")
-    name = _first(value, _NAMES)
+    name = _first(value, EVENT_NAMES)
     if not isinstance(name, str):
         raise UnreadableError("it has no name: type is missing or no text")
     kind = legacy_kind(name)
     if kind is None:
         raise UnknownNameError(f"the name {name[:100]!r} is not one of the old system's")
-    body = _first(value, _BODIES)
+    body = _first(value, BODIES)
     fields = value | body if isinstance(body, dict) else value
     # The id of a request within may be another one's.
     assessment_id = record_id(value if member(value, "assessmentId") else fields)
     kind, data = _understood(kind, fields, body)
-    at = time_of(_first(value, _TIMES), "timestamp")
+    at = time_of(_first(value, TIMES), "timestamp")
     return LegacyEvent(
         command_id=_command_id(value, kind, assessment_id),
         kind=kind,
@@ -166,9 +167,7 @@ def _understood(kind: LegacyKind, fields: JsonObject, body: Any) -> tuple[Legacy
 
 def _command_id(value: JsonObject, kind: LegacyKind, assessment_id: str) -> str:
     """The same for the same event: its own id, else a digest of all that it says."""
-    own = _first(value, _EVENT_IDS) or (
-        value.get("id") if "assessmentId" in value or "assessment_id" in value else None
-    )
+    own = _first(value, EVENT_IDS) or (value.get("id") if "assessmentId" in value or "assessment_id" in value else None)
     if isinstance(own, str | int) and own != assessment_id:
         found = f"{ORIGIN}{own}:{kind}"
         if len(found) <= MAX_ID_LENGTH:

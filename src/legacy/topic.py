@@ -10,11 +10,13 @@ from typing import Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ..kafka import kafka_connection
-from ..models.envelope import MAX_RECORD_BYTES, STRUCTURED
+from ..kafka import idempotent_producer
+from ..models.envelope import STRUCTURED
 from ..models.errors import UnavailableError
 from ..settings import Settings
 from .commands import Outgoing
+
+_BATCH_BYTES = 512 * 1024
 
 _HEADERS = [("content-type", STRUCTURED.encode())]
 
@@ -60,18 +62,5 @@ async def open_commands_topic(settings: Settings) -> AsyncIterator[CommandsTopic
     Raises:
         UnavailableError: Kafka is away.
     """
-    producer = AIOKafkaProducer(
-        **kafka_connection(settings),
-        acks="all",
-        enable_idempotence=True,
-        max_batch_size=512 * 1024,
-        max_request_size=MAX_RECORD_BYTES,
-    )
-    try:
-        try:
-            await producer.start()
-        except (KafkaError, OSError) as error:
-            raise UnavailableError(f"Kafka does not answer at {settings.kafka_bootstrap}: {error!r}") from error
+    async with idempotent_producer(settings, max_batch_size=_BATCH_BYTES) as producer:
         yield CommandsTopic(producer, settings.commands_topic)
-    finally:
-        await producer.stop()

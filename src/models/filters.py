@@ -79,6 +79,9 @@ Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_in_utc)
 
 QueryText = Annotated[str, AfterValidator(_no_null)]
 
+Cursor = Annotated[QueryText, StringConstraints(min_length=1, max_length=2000)]
+"""Where a page ended, as an earlier answer told it."""
+
 # Without it 1.0, " 1" and 1_0 would be numbers, too.
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 
@@ -146,7 +149,7 @@ class Page(Query):
     """The most assessments on a page; a page of very large ones may have fewer, and a `nextCursor`."""
     offset: Annotated[int, Field(ge=0, le=MOST_SKIPPED), IN_DIGITS] = 0
     """How many are passed over; to go on through all, follow `nextCursor` instead."""
-    cursor: Annotated[QueryText, StringConstraints(min_length=1, max_length=2000)] | None = None
+    cursor: Cursor | None = None
     """The `nextCursor` of the page before, with the same filters and order."""
 
 
@@ -173,6 +176,15 @@ class StatsQuery(AssessmentFilters):
 
     timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
     """Whose days `dailyCounts` has (IANA)."""
+
+
+class WebhooksQuery(Query):
+    """`GET /webhooks`."""
+
+    limit: Annotated[int, Field(ge=1, le=MOST_PER_PAGE), IN_DIGITS] = DEFAULT_PER_PAGE
+    """The most webhooks on a page."""
+    cursor: Cursor | None = None
+    """The `nextCursor` of the page before."""
 
 
 class HistoryQuery(Query):

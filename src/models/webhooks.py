@@ -78,6 +78,8 @@ class WebhookList(WireModel):
     """Webhooks, the oldest first."""
 
     webhooks: list[Webhook]
+    next_cursor: str | None
+    """Leads to the next page; nothing on the last one."""
 
 
 class WebhookDelivery(WireModel):

@@ -144,6 +144,8 @@ class Dispatcher:
 
     async def _take_turn(self, webhook: LeasedWebhook) -> None:
         try:
+            if webhook.unreadable is not None:
+                log.warning("a webhook cannot be told", webhook=str(webhook.id), why=webhook.unreadable)
             turn = await _Turn(self._queues, self._sender, webhook).take()
             reason = await self._queues.end_turn(self._owner, webhook.id, turn)
         except UnavailableError as error:
@@ -172,7 +174,7 @@ class _Turn:
         self._at_once = asyncio.Semaphore(_MESSAGES_AT_ONCE)
         self._ends_at = asyncio.get_running_loop().time() + _TURN_SECONDS
         self._delivered = 0
-        self._failure: Answer | None = None
+        self._failure = None if webhook.unreadable is None else Answer(None, webhook.unreadable)
 
     async def take(self) -> Turn:
         """Send what is due, up to the first failure.

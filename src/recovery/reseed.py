@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from ..agents.publisher import kafka_errors
-from ..kafka import kafka_connection
+from ..kafka import idempotent_producer
 from ..settings import Settings
 from ..store.batch import BatchStore, FencedError
 from ..store.changes import Outbox
@@ -166,16 +166,8 @@ async def _fill(settings: Settings, place: TopicPartition, end: int, position: i
     Raises:
         RecoveryError: somebody else sends meanwhile.
     """
-    producer = AIOKafkaProducer(
-        **kafka_connection(settings),
-        acks="all",
-        enable_idempotence=True,
-        compression_type="lz4",
-        max_batch_size=_FILLER_BYTES,
-    )
     with kafka_errors():
-        try:
-            await producer.start()
+        async with idempotent_producer(settings, max_batch_size=_FILLER_BYTES, compression_type="lz4") as producer:
             while end < position:
                 batch = producer.create_batch()
                 while end + batch.record_count() < position:
@@ -189,8 +181,6 @@ async def _fill(settings: Settings, place: TopicPartition, end: int, position: i
                         " all web processes and producers, delete the topic, and run this again"
                     )
                 end += size
-        finally:
-            await producer.stop()
 
 
 async def _first_checkpoints(settings: Settings) -> dict[int, int]:

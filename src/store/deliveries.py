@@ -14,10 +14,12 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from ..models.sealed import UnreadableError
 from ..models.webhooks import TEST_EVENT, message, message_id, trial_message
 from .encryption import NO_KEYS, KeyRing
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
+from .webhook_secrets import open_secret
 
 # Offsets looked at in one transaction: some ten milliseconds.
 _WINDOW = 2000
@@ -40,18 +42,21 @@ class LeasedWebhook:
     url: str
     secrets: tuple[str, ...]
     """Each signs."""
+    unreadable: str | None = None
+    """Why nothing can be signed, where a secret cannot be opened."""
     failures: int
 
     @classmethod
-    def from_row(cls, row: asyncpg.Record, now: datetime) -> Self:
+    def from_row(cls, row: asyncpg.Record, now: datetime, keys: KeyRing) -> Self:
         """Read a row of `lease_webhooks`."""
         former = row["former_secret"] if (row["former_secret_ends"] or now) > now else None
-        return cls(
-            id=row["id"],
-            url=row["url"],
-            secrets=(row["secret"],) if former is None else (row["secret"], former),
-            failures=row["failures"],
-        )
+        stored = [secret for secret in (row["secret"], former) if secret is not None]
+        secrets, unreadable = tuple[str, ...](), None
+        try:
+            secrets = tuple(open_secret(keys, row["id"], secret) for secret in stored)
+        except UnreadableError as error:
+            unreadable = f"its secret cannot be opened, so that nothing is signed: {error}"
+        return cls(id=row["id"], url=row["url"], secrets=secrets, unreadable=unreadable, failures=row["failures"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,7 @@ class DeliveryQueues:
         """
         with postgres_errors():
             rows = await self._pool.fetch(QUERIES["lease_webhooks"], owner, seconds, at_most)
-        return [LeasedWebhook.from_row(row, datetime.now(row["created_at"].tzinfo)) for row in rows]
+        return [LeasedWebhook.from_row(row, datetime.now(row["created_at"].tzinfo), self._keys) for row in rows]
 
     async def release(self, owner: str) -> None:
         """Let go of all that was taken.

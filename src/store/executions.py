@@ -127,7 +127,7 @@ class ExecutionStore:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            rows = await self._pool.fetch(QUERIES["open_executions"], [*partitions], [*but], _CHUNK)
+            rows = await self._pool.fetch(QUERIES["open_executions"], [*partitions], [*but], _CHUNK, None)
         return [_standing(row) for row in rows]
 
     async def standing(self, execution_id: str) -> Standing | None:
@@ -137,7 +137,7 @@ class ExecutionStore:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            row = await self._pool.fetchrow(QUERIES["one_execution"], execution_id)
+            row = await self._pool.fetchrow(QUERIES["open_executions"], [], [], 1, execution_id)
         return None if row is None else _standing(row)
 
     async def end(self, execution_id: str) -> None:

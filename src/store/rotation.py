@@ -1,7 +1,8 @@
 """Rotation: what rests in Postgres is encrypted anew under the current key, some rows at a time, while all goes on.
 
-A pass goes through the states, and then through the audit trail, in the order of their keys. It locks what it changes,
-and passes over what somebody else has locked: no worker waits longer than for one chunk, and there is no deadlock.
+A pass goes through the states, the audit trail and the webhooks, each in the order of its keys. It locks what it
+changes, and passes over what somebody else has locked: no worker waits longer than for one chunk, and there is no
+deadlock.
 Passes follow each other until one finds nothing. Whoever begins again begins at the start, which costs reading alone.
 """
 
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -22,6 +24,7 @@ from .encryption import KeyRing
 from .postgres import Pool, postgres_errors
 from .queries import QUERIES
 from .rows import columns
+from .webhook_secrets import open_secret, seal_secret
 
 # Rows that are looked at in one query, and locked in one transaction: at some kilobytes each, a few milliseconds.
 _WINDOW = 2000
@@ -48,12 +51,49 @@ class _Table:
     reseal: str
     start: Any
     """A place before the first."""
+    anew: Callable[[KeyRing, asyncpg.Record], tuple[Any, ...]]
+    """The arguments of the query that writes a row, behind its place; raises UnreadableError."""
+    seals_clear: bool = False
+    """Whether what is clear is encrypted, too: what the audit trail hashes has to stay as it was written."""
+
+
+def _state(keys: KeyRing, row: asyncpg.Record) -> tuple[Any, ...]:
+    return tuple(_resealed(keys, row["assessment_id"], row[name]) for name in ("request_data", "result_data"))
+
+
+def _event(keys: KeyRing, row: asyncpg.Record) -> tuple[Any, ...]:
+    details = orjson.loads(row["details"])
+    for name in PAYLOADS:
+        if details.get(name) is not None:
+            details[name] = keys.reseal(row["assessment_id"], details[name])
+    return (orjson.dumps(details).decode(),)
+
+
+def _webhook(keys: KeyRing, row: asyncpg.Record) -> tuple[Any, ...]:
+    secrets = (row["secret"], row["former_secret"])
+    return tuple(it and seal_secret(keys, row["place"], open_secret(keys, row["place"], it)) for it in secrets)
+
+
+def _resealed(keys: KeyRing, assessment_id: str, text: str | None) -> str | None:
+    return None if text is None else orjson.dumps(keys.reseal(assessment_id, orjson.loads(text))).decode()
 
 
 _TABLES = (
-    _Table("states", QUERIES["keys_of_states"], QUERIES["hold_states"], QUERIES["reseal_states"], ""),
-    _Table("events", QUERIES["keys_of_events"], QUERIES["hold_events"], QUERIES["reseal_events"], -1),
+    _Table("states", QUERIES["keys_of_states"], QUERIES["hold_states"], QUERIES["reseal_states"], "", _state),
+    _Table("events", QUERIES["keys_of_events"], QUERIES["hold_events"], QUERIES["reseal_events"], -1, _event),
+    _Table(
+        "webhooks",
+        QUERIES["keys_of_webhooks"],
+        QUERIES["hold_webhooks"],
+        QUERIES["reseal_webhooks"],
+        UUID(int=0),
+        _webhook,
+        seals_clear=True,
+    ),
 )
+
+TABLES = tuple(table.name for table in _TABLES)
+"""The names that payloads are counted under."""
 
 
 @dataclass(slots=True)
@@ -77,7 +117,7 @@ class Rotation:
         self._cache = cache
 
     async def count(self) -> Counter[tuple[str, str | None]]:
-        """How many payloads of states and of events there are under each key, and how many are clear.
+        """How many payloads of each of `TABLES` there are under each key, and how many are clear.
 
         Raises:
             UnavailableError: Postgres is away.
@@ -85,7 +125,7 @@ class Rotation:
         found: Counter[tuple[str, str | None]] = Counter()
         for table in _TABLES:
             async for rows in self._windows(table):
-                found.update((table.name, key) for row in rows for key in _keys_of(row))
+                found.update((table.name, key) for row in rows for key in row["keys"] or ())
         return found
 
     async def run(self, report: Report) -> Rotated:
@@ -113,15 +153,16 @@ class Rotation:
     async def _pass(self, table: _Table, done: Rotated, report: Report, told: set[Any]) -> None:
         looked_at = 0
         async for rows in self._windows(table):
-            old = [row["place"] for row in rows if self._is_old(row) and (table.name, row["place"]) not in told]
+            old = [row["place"] for row in rows if self._is_old(table, row) and (table.name, row["place"]) not in told]
             for start in range(0, len(old), _CHUNK):
                 await self._chunk(table, old[start : start + _CHUNK], done, report, told)
             looked_at += len(rows)
             if len(rows) < _WINDOW or looked_at % (_TOLD_WINDOWS * _WINDOW) == 0:
                 report(f"{table.name}: {looked_at:,} looked at, {done.resealed:,} encrypted anew")
 
-    def _is_old(self, row: asyncpg.Record) -> bool:
-        return any(row[name] not in (CLEAR, self._keys.current) for name in ("request_key", "result_key"))
+    def _is_old(self, table: _Table, row: asyncpg.Record) -> bool:
+        good = {self._keys.current} if table.seals_clear else {self._keys.current, CLEAR}
+        return not good.issuperset(row["keys"] or ())
 
     async def _chunk(self, table: _Table, places: Sequence[Any], done: Rotated, report: Report, told: set[Any]) -> None:
         """One transaction: lock, encrypt anew, write."""
@@ -132,34 +173,15 @@ class Rotation:
                 rows = []
                 for row in held:
                     try:
-                        rows.append(self._resealed(row))
+                        rows.append((row["place"], *table.anew(self._keys, row)))
                     except UnreadableError as error:
                         told.add((table.name, row["place"]))
-                        report(f"{table.name} of {row['assessment_id']}: {error}")
+                        report(f"{table.name} of {row['assessment_id'] or row['place']}: {error}")
                 if rows:
                     await connection.execute(table.reseal, *columns(rows))
         done.resealed += len(rows)
         done.passed_over += len(places) - len(held)
-        await self._forget([row["assessment_id"] for row in held])
-
-    def _resealed(self, row: asyncpg.Record) -> tuple[Any, ...]:
-        """The arguments of the query that writes a row.
-
-        Raises:
-            UnreadableError: it cannot be opened.
-        """
-        if "details" in row.keys():  # noqa: SIM118 - a record looks among its values
-            details = orjson.loads(row["details"])
-            for name in PAYLOADS:
-                if details.get(name) is not None:
-                    details[name] = self._keys.reseal(row["assessment_id"], details[name])
-            return row["place"], orjson.dumps(details).decode()
-        return (row["place"], *(self._resealed_json(row, name) for name in ("request_data", "result_data")))
-
-    def _resealed_json(self, row: asyncpg.Record, name: str) -> str | None:
-        if row[name] is None:
-            return None
-        return orjson.dumps(self._keys.reseal(row["assessment_id"], orjson.loads(row[name]))).decode()
+        await self._forget([row["assessment_id"] for row in held if row["assessment_id"]])
 
     async def _forget(self, assessment_ids: list[str]) -> None:
         """Let Redis have nothing under an old key; what it has all the same is gone in minutes."""
@@ -178,8 +200,3 @@ class Rotation:
                 return
             yield rows
             place = rows[-1]["place"]
-
-
-def _keys_of(row: asyncpg.Record) -> list[str | None]:
-    """The keys of the payloads that a row has."""
-    return [row[f"{name}_key"] for name in PAYLOADS if row[f"has_{name}"]]

@@ -70,7 +70,7 @@ class TimerStore:
         return found, (rows[-1]["due"], rows[-1]["assessment_id"]) if len(rows) == PAGE else None
 
     async def pending_too_long(self, seconds: float) -> dict[str, datetime]:
-        """Some assessments that nobody took up for so long, the oldest first, with the time since when they wait.
+        """Some assessments that nobody took up for so long, with the time since when they wait.
 
         Raises:
             UnavailableError: Postgres is away.

@@ -176,7 +176,7 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         app[BULK_READER], app[MEMORY] = BulkReader(pools.write), Memory()
         app[BULK] = BulkCommands(publisher, app[BULK_READER], commands, timeout=settings.command_timeout)
         app[ONCE] = Once(BatchRequests(pools.write), keys)
-        app[WEBHOOKS] = WebhookStore(pools.write)
+        app[WEBHOOKS] = WebhookStore(pools.write, keys)
         maintenance = Maintenance(pools.write, settings.commands_topic)
         app[CLEANUP] = Cleanup(maintenance, cache, reader, Deletions(settings, maintenance))
         app[LIMITS], app[AUDIT] = Limits(redis, settings), Refusals(RefusalStore(pools.write))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from pydantic import BaseModel
 
-from ..models.base import MAX_ID_LENGTH
 from ..models.commands import COMMAND_DATA, MAX_USER_AGENT_LENGTH, CommandType
 from ..models.envelope import CLIENT_IP, COMMAND_FINGERPRINT, COMMAND_OFFSET, JSON, SOURCE, STRUCTURED, USER_AGENT
 from ..models.errors import RejectedCommand
@@ -16,12 +14,10 @@ from ..models.redrive import ORIGIN_HEADER
 from ..models.schemas import schemas
 from ..settings import Settings
 from .asyncapi_examples import Sample, rejected_sample, samples
-
-Document = dict[str, Any]
-"""An AsyncAPI document, or a part of one."""
+from .asyncapi_legacy import legacy_event_messages, legacy_notification_messages
+from .asyncapi_parts import BINDING, ID, NUMBER, TEXT, TIME, Document, message, object_of
 
 _REFS = "#/components/schemas/{model}"
-_BINDING = {"bindingVersion": "0.5.0"}
 
 _DESCRIPTION = """\
 Commands are CloudEvents 1.0, in structured or in binary mode; events and rejections are in binary mode. The key of a \
@@ -29,21 +25,16 @@ record is the assessment id. A `read_committed` consumer sees every event exactl
 order of its versions without a gap. A command id is an idempotency key: a second command with it has no second \
 effect."""
 
-_TEXT: Document = {"type": "string", "minLength": 1}
-_ID: Document = _TEXT | {"maxLength": MAX_ID_LENGTH}
-_TIME: Document = {"type": "string", "format": "date-time"}
-_NUMBER: Document = {"type": "string", "pattern": "^[0-9]+$"}
-
 _ATTRIBUTES: dict[str, Document] = {
     "specversion": {"const": "1.0"},
-    "id": _ID | {"description": "The idempotency key."},
-    "source": _TEXT | {"description": "Who sends it."},
-    "subject": _ID | {"description": "The assessment id; the same as the key of the record."},
-    "time": _TIME,
+    "id": ID | {"description": "The idempotency key."},
+    "source": TEXT | {"description": "Who sends it."},
+    "subject": ID | {"description": "The assessment id; the same as the key of the record."},
+    "time": TIME,
     "datacontenttype": {"const": JSON},
-    "userid": _ID | {"description": "Who asks; of a create, the owner."},
-    CLIENT_IP: _TEXT | {"maxLength": 64, "description": "Where the caller was, an IP address: for the audit trail."},
-    USER_AGENT: _TEXT
+    "userid": ID | {"description": "Who asks; of a create, the owner."},
+    CLIENT_IP: TEXT | {"maxLength": 64, "description": "Where the caller was, an IP address: for the audit trail."},
+    USER_AGENT: TEXT
     | {"maxLength": MAX_USER_AGENT_LENGTH, "description": "What the caller used: for the audit trail."},
     "expectedversion": {
         "type": "integer",
@@ -51,8 +42,8 @@ _ATTRIBUTES: dict[str, Document] = {
         "maximum": 2**31 - 1,
         "description": "Refuse the command where the assessment is at another version.",
     },
-    "traceparent": _TEXT | {"description": "W3C Trace Context, passed on with the event."},
-    "replyto": _TEXT | {"description": "For the store's own use."},
+    "traceparent": TEXT | {"description": "W3C Trace Context, passed on with the event."},
+    "replyto": TEXT | {"description": "For the store's own use."},
 }
 """The CloudEvents attributes of a command."""
 
@@ -61,12 +52,12 @@ _REQUIRED = ("specversion", "id", "source", "type")
 _HEADERS: dict[str, Document] = {
     "content-type": {"const": JSON},
     "ce_specversion": {"const": "1.0"},
-    "ce_id": _TEXT,
+    "ce_id": TEXT,
     "ce_source": {"const": SOURCE},
-    "ce_subject": _TEXT | {"description": "The assessment id."},
-    "ce_time": _TIME,
+    "ce_subject": TEXT | {"description": "The assessment id."},
+    "ce_time": TIME,
     "ce_sequence": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "The version."},
-    COMMAND_OFFSET: _NUMBER | {"description": "Where the command stands on this partition of the commands topic."},
+    COMMAND_OFFSET: NUMBER | {"description": "Where the command stands on this partition of the commands topic."},
     COMMAND_FINGERPRINT: {
         "type": "string",
         "pattern": "^[0-9a-f]{32}$",
@@ -77,11 +68,11 @@ _HEADERS: dict[str, Document] = {
 """The headers of what the store sends."""
 
 _DEAD_LETTER_HEADERS: dict[str, Document] = {
-    "topic": _TEXT | {"description": "Where it came from."},
-    "partition": _NUMBER,
-    "offset": _NUMBER,
-    "reason": _TEXT | {"description": "Why it is no command."},
-    "time": _TIME | {"description": "When it was put aside."},
+    "topic": TEXT | {"description": "Where it came from."},
+    "partition": NUMBER,
+    "offset": NUMBER,
+    "reason": TEXT | {"description": "Why it is no command."},
+    "time": TIME | {"description": "When it was put aside."},
 }
 
 _NULL_HEADERS: Document = {
@@ -89,7 +80,7 @@ _NULL_HEADERS: Document = {
     "pattern": "^[0-9]+(,[0-9]+)*$",
     "description": "Which of the record's own headers, counted from 0, came with null in place of the empty value.",
 }
-_ORIGIN = _TEXT | {"description": "PARTITION:OFFSET of the dead letter that it was redriven from, if it was."}
+_ORIGIN = TEXT | {"description": "PARTITION:OFFSET of the dead letter that it was redriven from, if it was."}
 
 
 def asyncapi_document(settings: Settings, version: str) -> Document:
@@ -97,6 +88,7 @@ def asyncapi_document(settings: Settings, version: str) -> Document:
     refs, components = _schemas()
     told = samples()
     messages = dict(_command_messages(refs, told)) | dict(_event_messages(refs, told)) | _other_messages(refs)
+    from_old, to_old = legacy_event_messages(), legacy_notification_messages(components, told)
     channels = {
         "commands": _channel(settings.commands_topic, settings.topic_partitions, _commands(), "What is asked for."),
         "events": _channel(settings.events_topic, settings.topic_partitions, list(EventType), "What was accepted."),
@@ -104,6 +96,18 @@ def asyncapi_document(settings: Settings, version: str) -> Document:
             settings.rejections_topic, settings.topic_partitions, ["assessment.rejected"], "Commands that were refused."
         ),
         "deadLetters": _channel(settings.dead_letters_topic, 1, ["deadLetter"], "What is no command, as it came."),
+        "legacyEvents": _channel(
+            settings.legacy_events_topic,
+            settings.topic_partitions,
+            from_old,
+            "What an old system says, for the bridge.",
+        ),
+        "legacyNotifications": _channel(
+            settings.legacy_notifications_topic,
+            settings.topic_partitions,
+            to_old,
+            "What the store changed by itself, for an old system's listeners, by the bridge.",
+        ),
     }
     return {
         "asyncapi": "3.0.0",
@@ -128,8 +132,10 @@ def asyncapi_document(settings: Settings, version: str) -> Document:
             "sendEvents": _operation("send", "events", channels),
             "sendRejections": _operation("send", "rejections", channels),
             "sendDeadLetters": _operation("send", "deadLetters", channels),
+            "receiveLegacyEvents": _operation("receive", "legacyEvents", channels),
+            "sendLegacyNotifications": _operation("send", "legacyNotifications", channels),
         },
-        "components": {"messages": messages, "schemas": components},
+        "components": {"messages": messages | from_old | to_old, "schemas": components},
     }
 
 
@@ -154,7 +160,7 @@ def _channel(topic: str, partitions: int, messages: Iterable[str], summary: str)
         "summary": summary,
         "servers": [{"$ref": "#/servers/kafka"}],
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in map(str, messages)},
-        "bindings": {"kafka": {"topic": topic, "partitions": partitions, **_BINDING}},
+        "bindings": {"kafka": {"topic": topic, "partitions": partitions, **BINDING}},
     }
 
 
@@ -166,64 +172,40 @@ def _operation(action: str, channel: str, channels: Document) -> Document:
     }
 
 
-def _message(
-    title: str,
-    summary: str | None,
-    payload: Document,
-    headers: Document,
-    example: Sample | None,
-    content_type: str = JSON,
-) -> Document:
-    key = _ID | {"description": "The assessment id, as UTF-8."}
-    found = {
-        "title": title,
-        "summary": (summary or "").strip(),
-        "contentType": content_type,
-        "headers": headers,
-        "payload": payload,
-        "bindings": {"kafka": {"key": key, **_BINDING}},
-    }
-    return found | ({"examples": [{"headers": example.headers, "payload": example.payload}]} if example else {})
-
-
-def _object(properties: Document, required: Iterable[str]) -> Document:
-    return {"type": "object", "properties": properties, "required": list(required)}
-
-
 def _command_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sample]) -> Iterator[tuple[str, Document]]:
     """Each command in both modes."""
     for kind, data in COMMAND_DATA.items():
         attributes = _ATTRIBUTES | {"type": {"const": kind}}
-        event = _object(attributes | {"data": refs[data]}, (*_REQUIRED, *_data_required(data)))
-        structured = _object({"content-type": {"type": "string", "pattern": f"^{_escaped(STRUCTURED)}"}}, ())
+        event = object_of(attributes | {"data": refs[data]}, (*_REQUIRED, *_data_required(data)))
+        structured = object_of({"content-type": {"type": "string", "pattern": f"^{_escaped(STRUCTURED)}"}}, ())
         name = f"{kind}.structured"
-        yield name, _message(f"{kind}, structured", data.__doc__, event, structured, told[name], STRUCTURED)
+        yield name, message(f"{kind}, structured", data.__doc__, event, structured, told[name], STRUCTURED)
         headers = {f"ce_{name}": _as_text(schema) for name, schema in attributes.items() if name != "datacontenttype"}
-        binary = _object(headers | {"traceparent": _ATTRIBUTES["traceparent"]}, [f"ce_{name}" for name in _REQUIRED])
+        binary = object_of(headers | {"traceparent": _ATTRIBUTES["traceparent"]}, [f"ce_{name}" for name in _REQUIRED])
         name = f"{kind}.binary"
-        yield name, _message(f"{kind}, binary", data.__doc__, refs[data], binary, told[name])
+        yield name, message(f"{kind}, binary", data.__doc__, refs[data], binary, told[name])
 
 
 def _event_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sample]) -> Iterator[tuple[str, Document]]:
     for kind in EventType:
         sample, event = told[kind], event_class(kind)
         headers = _sent_headers(sample.required, kind)
-        yield str(kind), _message(kind, event.__doc__, refs[event], headers, sample)
+        yield str(kind), message(kind, event.__doc__, refs[event], headers, sample)
 
 
 def _other_messages(refs: dict[type[BaseModel], Document]) -> Document:
     sample = rejected_sample()
     rejected = _sent_headers(sample.required, "assessment.rejected")
-    letters = _object(
+    letters = object_of(
         _DEAD_LETTER_HEADERS | {"null-headers": _NULL_HEADERS, ORIGIN_HEADER: _ORIGIN}, _DEAD_LETTER_HEADERS
     )
-    letter = _message(
+    letter = message(
         "dead letter", "The bytes, the key and the headers as they came.", {}, letters, None, "application/octet-stream"
     )
-    refused = _message("assessment.rejected", RejectedCommand.__doc__, refs[RejectedCommand], rejected, sample)
+    refused = message("assessment.rejected", RejectedCommand.__doc__, refs[RejectedCommand], rejected, sample)
     # The key is as it came: one that is too long is one more reason to refuse, and a dead letter's may be anything.
-    refused["bindings"]["kafka"]["key"] = _TEXT
-    letter["bindings"]["kafka"] = dict(_BINDING)
+    refused["bindings"]["kafka"]["key"] = TEXT
+    letter["bindings"]["kafka"] = dict(BINDING)
     return {"assessment.rejected": refused, "deadLetter": letter}
 
 
@@ -231,7 +213,7 @@ def _sent_headers(required: Iterable[str], kind: str) -> Document:
     """The headers that the store itself writes, by the functions that write them."""
     names = list(required)
     properties = {name: _HEADERS[name] for name in names if name != "ce_type"}
-    return _object(properties | {"ce_type": {"const": kind}, "traceparent": _HEADERS["traceparent"]}, names)
+    return object_of(properties | {"ce_type": {"const": kind}, "traceparent": _HEADERS["traceparent"]}, names)
 
 
 def _data_required(data: type[BaseModel]) -> tuple[str, ...]:

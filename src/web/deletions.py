@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ..kafka import kafka_connection
+from ..kafka import idempotent_producer
 from ..models.deletions import Deletion
-from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..settings import Settings
 from ..store.maintenance import Maintenance
@@ -43,18 +42,13 @@ class DeletionsTopic:
 
 @asynccontextmanager
 async def open_deletions_topic(settings: Settings) -> AsyncIterator[DeletionsTopic]:
-    """The topic with a producer of its own."""
-    producer = AIOKafkaProducer(
-        **kafka_connection(settings),
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=MAX_RECORD_BYTES,
-    )
-    try:
-        await producer.start()
+    """The topic with a producer of its own.
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    async with idempotent_producer(settings) as producer:
         yield DeletionsTopic(producer, settings.deletions_topic)
-    finally:
-        await producer.stop()
 
 
 class Deletions:

@@ -138,9 +138,9 @@ def _serves(service: Mapping[str, Any]) -> bool:
 
 
 def standard_checks(
-    settings: Settings, pool: Pool, cache: SharedCache, kafka: KafkaProbe, replicas: Replicas | None = None
+    settings: Settings, pool: Pool, cache: SharedCache | None, kafka: KafkaProbe, replicas: Replicas | None = None
 ) -> dict[str, Check]:
-    """The checks of the three services."""
+    """The checks of the services; of the cache where there is one."""
     timers = TimerStore(pool)
 
     async def queue() -> dict[str, Any]:
@@ -163,7 +163,7 @@ def standard_checks(
             details |= {"status": "degraded", "error": error, "serves": False}
         return details
 
-    return {"database": database, "cache": cache.ping, "queue": queue}
+    return {"database": database, **({"cache": cache.ping} if cache else {}), "queue": queue}
 
 
 async def _lag(pool: Pool, topic: str, ends: Mapping[int, int]) -> dict[str, int]:

@@ -38,6 +38,8 @@ class Work:
     """Decide what depends on the moment."""
     do: Callable[[str, JsonObject], Awaitable[JsonObject]]
     """Do it, given the key and the plan, which is the same for every repeat, and answer."""
+    is_secret: bool = False
+    """Whether plan and answer are kept sealed, where there are keys."""
 
     def fingerprint(self, keys: KeyRing) -> bytes:
         """What tells this request from another with the same key."""
@@ -61,23 +63,25 @@ class Once:
         told = idempotency_key(request.headers.getall("Idempotency-Key", []))
         key = told or uuid4().hex
         fingerprint = work.fingerprint(self._keys)
-        begun = await self._begun(user_id, key, work, fingerprint)
+        kept = _Kept(self._keys if work.is_secret else NO_KEYS, f"{user_id}\n{key}")
+        begun = await self._begun(user_id, key, work, fingerprint, kept)
         if not is_same_content(begun.fingerprint, fingerprint):
             raise RejectedError(Rejection.idempotency_mismatch(key))
-        answer = begun.answer
+        answer = None if begun.answer is None else kept.read(begun.answer)
         if answer is not None and begun.promised is not None:
             promise(begun.promised)
         if answer is None:
-            answer = orjson.dumps(await work.do(key, begun.plan))
-            answer = await self._keep(user_id, key, answer, known=told is not None or begun.repeated)
+            answer = orjson.dumps(await work.do(key, kept.opened(begun.plan)))
+            known = told is not None or begun.repeated
+            answer = kept.read(await self._keep(user_id, key, kept.written(answer), known=known))
         headers = {"Idempotency-Replayed": "true"} if begun.repeated else {}
         return web.Response(body=answer, headers={"Content-Type": "application/json", **headers})
 
-    async def _begun(self, user_id: str, key: str, work: Work, fingerprint: bytes) -> BegunRequest:
+    async def _begun(self, user_id: str, key: str, work: Work, fingerprint: bytes, kept: _Kept) -> BegunRequest:
         found = await promptly(self._requests.find(user_id, key))
         if found is not None:
             return found
-        plan = await work.plan()
+        plan = kept.sealed(await work.plan())
         return await promptly(self._requests.begin(user_id, key, fingerprint, plan))
 
     async def _keep(self, user_id: str, key: str, answer: bytes, *, known: bool) -> bytes:
@@ -89,6 +93,27 @@ class Once:
             # A repeat finds everything done, and makes the same answer of it.
             logger.warning("An answer was not kept: %s", error, extra={"action": "answer_not_kept"})
         return answer
+
+
+class _Kept:
+    """How plan and answer of one request rest: as they are, or sealed for it alone."""
+
+    def __init__(self, keys: KeyRing, place: str) -> None:
+        self._keys = keys
+        self._place = place
+
+    def sealed(self, plan: JsonObject) -> JsonObject:
+        return self._keys.seal(self._place, plan)
+
+    def opened(self, plan: JsonObject) -> JsonObject:
+        return self._keys.open(self._place, plan)
+
+    def written(self, answer: bytes) -> bytes:
+        # Without keys it is not even parsed: that of a batch is long.
+        return orjson.dumps(self.sealed(orjson.loads(answer))) if self._keys else answer
+
+    def read(self, answer: bytes) -> bytes:
+        return orjson.dumps(self.opened(orjson.loads(answer))) if self._keys else answer
 
 
 ONCE = web.AppKey("once", Once)

@@ -59,6 +59,20 @@ class Reply:
     example: Any = None
 
 
+FRESH = ("Consistency-Token",)
+"""The request headers of whatever reads."""
+
+KEYED = ("Idempotency-Key", "traceparent")
+"""Those of what is done once, however often it is asked for."""
+
+UNCHANGED = Reply(description="It is the one that `If-None-Match` names.", headers=("ETag",))
+
+
+def done(description: str, of: type[BaseModel]) -> Reply:
+    """The answer to a request that is answered once."""
+    return Reply(description=description, of=of, headers=("Idempotency-Replayed?", "Consistency-Token?"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A route; the router, the OpenAPI document, the pages and the tests are made of these."""

@@ -6,9 +6,10 @@ from http import HTTPStatus
 
 from ..models import webhooks
 from ..models.errors import ErrorCode
+from ..models.filters import WebhooksQuery
 from . import examples
 from .auth import Permission
-from .route import Body, Reply, Route
+from .route import KEYED, Body, Reply, Route
 from .webhooks import (
     delete_webhook,
     get_deliveries,
@@ -21,7 +22,6 @@ from .webhooks import (
 )
 
 _GROUP = "Webhooks"
-_KEYED = ("Idempotency-Key", "traceparent")
 _REPLAYED = ("Idempotency-Replayed?",)
 
 WEBHOOK_ROUTES = (
@@ -34,7 +34,7 @@ WEBHOOK_ROUTES = (
         summary="Be told of events at a URL",
         description="Messages are signed as Standard Webhooks has it, and sent until they are taken.",
         permission=Permission.WEBHOOKS,
-        headers=_KEYED,
+        headers=KEYED,
         body=Body(of=webhooks.WebhookRequest, example=examples.WEBHOOK_REQUEST),
         replies={
             HTTPStatus.CREATED: Reply(
@@ -53,6 +53,7 @@ WEBHOOK_ROUTES = (
         group=_GROUP,
         summary="One's own webhooks; ADMIN sees everybody's",
         permission=Permission.WEBHOOKS,
+        query=WebhooksQuery,
         replies={HTTPStatus.OK: Reply(description="The oldest first.", of=webhooks.WebhookList)},
     ),
     Route(
@@ -93,7 +94,7 @@ WEBHOOK_ROUTES = (
         group=_GROUP,
         summary="Send a test message",
         permission=Permission.WEBHOOKS,
-        headers=_KEYED,
+        headers=KEYED,
         replies={
             HTTPStatus.ACCEPTED: Reply(description="It is in the queue.", of=webhooks.WebhookTested, headers=_REPLAYED)
         },
@@ -107,7 +108,7 @@ WEBHOOK_ROUTES = (
         group=_GROUP,
         summary="Switch a webhook on again, and send what was given up too",
         permission=Permission.WEBHOOKS,
-        headers=_KEYED,
+        headers=KEYED,
         replies={HTTPStatus.OK: Reply(description="It is on.", of=webhooks.Webhook, headers=_REPLAYED)},
         errors=(ErrorCode.IDEMPOTENCY_MISMATCH,),
     ),
@@ -119,7 +120,7 @@ WEBHOOK_ROUTES = (
         group=_GROUP,
         summary="Take a new secret; for a day the one before signs too",
         permission=Permission.WEBHOOKS,
-        headers=_KEYED,
+        headers=KEYED,
         replies={HTTPStatus.OK: Reply(description="With the new secret.", of=webhooks.NewWebhook, headers=_REPLAYED)},
         errors=(ErrorCode.IDEMPOTENCY_MISMATCH,),
     ),

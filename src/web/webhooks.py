@@ -12,13 +12,15 @@ from pydantic import ValidationError
 
 from ..models.base import JsonObject
 from ..models.errors import ErrorCode, RejectedError, Rejection
+from ..models.filters import WebhooksQuery
 from ..models.targets import ForbiddenTargetError, Targets
-from ..models.webhooks import Webhook, WebhookDelivery, WebhookRequest, new_secret
+from ..models.webhooks import Webhook, WebhookDelivery, WebhookList, WebhookRequest, new_secret
 from ..store.webhooks import MOST_OF_ONE_OWNER, WebhookStore
 from .auth import Permission, User, authorize
 from .bodies import read_object
 from .once import ONCE, Work
 from .patience import promptly
+from .queries import read_query, wrong_parameters
 from .reads import json_response
 
 Plan = Callable[[], Awaitable[JsonObject]]
@@ -54,8 +56,11 @@ async def register(request: web.Request) -> web.Response:
 async def get_webhooks(request: web.Request) -> web.Response:
     """`GET /webhooks`."""
     user = authorize(request, Permission.WEBHOOKS)
-    found = await promptly(request.app[WEBHOOKS].all_of(user.scope))
-    return json_response({"webhooks": [_json(webhook) for webhook in found]})
+    query = read_query(request, WebhooksQuery)
+    try:
+        return json_response(_json(await promptly(request.app[WEBHOOKS].page(user.scope, query.limit, query.cursor))))
+    except ValueError as error:
+        raise wrong_parameters([("cursor", "not one of webhooks: begin without a cursor")]) from error
 
 
 async def get_webhook(request: web.Request) -> web.Response:
@@ -164,7 +169,8 @@ async def _found(request: web.Request, number: UUID) -> Webhook:
 
 
 async def _once(request: web.Request, user: User, name: str, content: bytes, plan: Plan, do: Do) -> web.Response:
-    work = Work(name=name, digest=blake2b(content, digest_size=16).digest(), plan=plan, do=do)
+    # Plans and answers have secrets.
+    work = Work(name=name, digest=blake2b(content, digest_size=16).digest(), plan=plan, do=do, is_secret=True)
     return await request.app[ONCE].answer(request, user.id, work)
 
 
@@ -172,7 +178,7 @@ async def _no_plan() -> JsonObject:
     return {}
 
 
-def _json(told: Webhook | WebhookDelivery) -> JsonObject:
+def _json(told: Webhook | WebhookDelivery | WebhookList) -> JsonObject:
     """What is told, as JSON has it: a driver's ids are of a type that orjson does not know."""
     return told.model_dump(mode="json", by_alias=True)
 

@@ -47,17 +47,22 @@ def add_worker_routes(
         metrics: of this process.
         door: what the door needs besides the authenticator.
     """
-    app.middlewares.extend(MIDDLEWARES)
-    app.on_response_prepare.append(secure)
-    app.router.add_get("/health", without_query(health.health))
-    app.router.add_get("/ready", without_query(health.ready))
-    app.router.add_get("/metrics", without_query(metrics.metrics))
+    add_status_routes(app, health, metrics)
     if authenticator is not None:
         app[SOURCE], app[AUTHENTICATOR] = source, authenticator
         app.router.add_get(STATE_PATH, get_state)
         if door is not None:
             app[PROXIES], app[LIMITS], app[AUDIT] = door
             app.cleanup_ctx.append(_audit)
+
+
+def add_status_routes(app: web.Application, health: Health, metrics: Metrics) -> None:
+    """Add what every process tells of itself to an application that has not started yet."""
+    app.middlewares.extend(MIDDLEWARES)
+    app.on_response_prepare.append(secure)
+    app.router.add_get("/health", without_query(health.health))
+    app.router.add_get("/ready", without_query(health.ready))
+    app.router.add_get("/metrics", without_query(metrics.metrics))
 
 
 async def _audit(app: web.Application) -> AsyncIterator[None]:

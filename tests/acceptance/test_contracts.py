@@ -21,8 +21,11 @@ from tests.harness.shared import Running, running
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
 
+from assessmentstore.agents.bridge import open_bridge
 from assessmentstore.chaos.messages import Message, command, create, invalid, junk
 from assessmentstore.chaos.topics import TopicRecord, read_topic
+from assessmentstore.kafka import idempotent_producer
+from assessmentstore.legacy.events import EVENT_NAMES
 from assessmentstore.models.webhooks import WebhookRequest, new_secret
 from assessmentstore.settings import Settings
 from assessmentstore.store.postgres import open_pools
@@ -230,11 +233,14 @@ async def test_every_record_on_the_topics_is_as_the_document_says(shared: Runnin
     await _until(settings, settings.rejections_topic, len(refused))
     await _until(settings, settings.dead_letters_topic, len(dead))
 
+    await _bridge(shared, len(lives) - 2)
     kinds = set()
     for channel, topic in (
         ("events", settings.events_topic),
         ("rejections", settings.rejections_topic),
         ("deadLetters", settings.dead_letters_topic),
+        ("legacyEvents", settings.legacy_events_topic),
+        ("legacyNotifications", settings.legacy_notifications_topic),
     ):
         for record in await _records(settings, topic):
             kinds.add(document.check(channel, record))
@@ -252,6 +258,16 @@ def _life(assessment_id: str, commands: _Life, *, binary: bool = False) -> Itera
     yield create(f"{assessment_id} create", assessment_id, binary=binary, userid="ann")
     for name, data in commands:
         yield command(f"{assessment_id} {name}", name, assessment_id, data, binary=binary, userid="ann")
+
+
+async def _bridge(shared: Running, changes: int) -> None:
+    """Run the bridge until it has told of so many changes, and has taken in an event under each name of the name."""
+    settings = shared.installation.settings
+    async with open_bridge(settings), idempotent_producer(settings) as producer:
+        for number, name in enumerate(EVENT_NAMES):
+            event = {name: "assessmentUpdated", "assessment_id": "k-old", "time": number, "payload": {"progress": 1}}
+            await producer.send_and_wait(settings.legacy_events_topic, orjson.dumps(event))
+        await _until(settings, settings.legacy_notifications_topic, changes)
 
 
 async def _until(settings: Settings, topic: str, count: int) -> None:

@@ -84,10 +84,11 @@ def run(installation: Installation, *arguments: str) -> str:
     return done.stdout
 
 
-def counted(installation: Installation) -> dict[str | None, tuple[int, int]]:
-    """What `encryption status` tells: states and events by key."""
+def counted(installation: Installation) -> dict[str | None, tuple[int, int, int]]:
+    """What `encryption status` tells: states, events and secrets of webhooks by key."""
     rows = [json.loads(line) for line in run(installation, "encryption", "status").splitlines()]
-    return {row["keyId"]: (row["states"], row["events"]) for row in rows if row["states"] or row["events"]}
+    counts = {row["keyId"]: (row["states"], row["events"], row["webhooks"]) for row in rows}
+    return {key: found for key, found in counts.items() if any(found)}
 
 
 async def live(web: Web, key: str) -> None:
@@ -118,6 +119,7 @@ async def test_the_canary_is_told_to_whoever_may_see_it_and_rests_nowhere(shared
     await live(web, "http")
     batch = await web.ask("POST", "/assessments/batch", [REQUEST | {"assessmentId": "bulk"}], Idempotency_Key="b")
     again = await web.ask("POST", "/assessments", REQUEST | {"assessmentId": "http"}, Idempotency_Key="create http")
+    secrets = await _register(web)
     await _over_kafka(installation, "kafka")
     await _from_now(web, "kafka")
 
@@ -146,7 +148,20 @@ async def test_the_canary_is_told_to_whoever_may_see_it_and_rests_nowhere(shared
     assert not missing, "what is clear is found there, or else nothing is proved"
     assert any(b"bulk" in content for place, content in rests.items() if place.startswith("RocksDB"))
     assert {place for place, content in rests.items() if CANARY.encode() in content.lower()} == set()
+    assert {place for place, content in rests.items() if any(secret in content for secret in secrets)} == set()
     shared.cluster.start()
+
+
+async def _register(web: Web) -> list[bytes]:
+    """Register a webhook, and take another secret; both are told again to whoever repeats that."""
+    request = {"url": "https://example.com/", "assessmentId": "of nobody"}
+    made, again = [(await web.ask("POST", "/webhooks", request, Idempotency_Key="hook")).body for _ in range(2)]
+    path = f"/webhooks/{made['id']}/rotate"
+    rotated, once = [(await web.ask("POST", path, Idempotency_Key="rotate")).body for _ in range(2)]
+
+    assert (made["secret"], rotated["secret"]) == (again["secret"], once["secret"])
+    assert made["secret"] != rotated["secret"]
+    return [told["secret"].removeprefix("whsec_").encode() for told in (made, rotated)]
 
 
 async def _listen(installation: Installation, heard: Heard) -> None:
@@ -283,7 +298,8 @@ async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_i
         assert rotated.pop("resealed") >= 2 * 404
         assert rotated == {"keyId": "k2", "unreadable": 0, "passedOver": 0}
         assert made > 0, "there was load beside the rotation"
-        assert counted(both).keys() == {"k2"}
+        counts = counted(both)
+        assert (list(counts), counts["k2"][2]) == (["k2"], 2), "of the webhook the secret, and the one before"
         assert (repeated.status, repeated.body["version"]) == (201, 1)
         assert (mismatch.status, mismatch.body["error"]["code"]) == (422, "IDEMPOTENCY_MISMATCH")
         assert seen(late.body) == (told("late"), None)

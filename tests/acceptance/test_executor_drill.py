@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
-from tests.harness.compliance import KEY, ScriptedServer, scripted_server
-from tests.harness.installation import Installation, create_installation, database_name, drop_database
+from tests.harness.compliance import ScriptedServer, scripted_server, served_by
+from tests.harness.installation import Installation
 from tests.harness.load import open_sender
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster
@@ -42,17 +41,10 @@ async def scripted() -> AsyncIterator[ScriptedServer]:
 async def installation(
     services: Settings, template_database: str, tmp_path: Path, scripted: ScriptedServer
 ) -> AsyncIterator[Installation]:
-    made = await create_installation(
-        services,
-        template_database,
-        tmp_path,
-        compliance_url=scripted.url,
-        compliance_api_key=SecretStr(KEY),
-        compliance_call_timeout=2.0,
-        compliance_concurrency=20,
-    )
-    yield made
-    await drop_database(services, database_name(made.settings))
+    async with served_by(
+        scripted, services, template_database, tmp_path, compliance_call_timeout=2.0, compliance_concurrency=20
+    ) as made:
+        yield made
 
 
 async def test_each_assessment_ends_once_in_its_right_state(

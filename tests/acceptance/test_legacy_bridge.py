@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any
 
+import aiohttp
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from prometheus_client.parser import text_string_to_metric_families
 from tests.harness.legacy import Emitter, running_emitter
 from tests.harness.shared import Running, running
 from tests.harness.waiting import eventually
@@ -19,13 +21,16 @@ from tests.harness.web import Web
 from typer.testing import CliRunner
 
 from assessmentstore.agents.bridge import open_bridge
+from assessmentstore.bootstrap import bridging
 from assessmentstore.cli import app
 from assessmentstore.client import AsyncClient
+from assessmentstore.kafka import idempotent_producer
 from assessmentstore.legacy.controller import begin
 from assessmentstore.legacy.rollout import STEPS
 from assessmentstore.legacy.routing import routes_to_store
 from assessmentstore.legacy.verifying import roll_back_and_wait, verify
-from assessmentstore.settings import Settings
+from assessmentstore.services.processes import free_ports
+from assessmentstore.settings import Settings, SettingsError
 from assessmentstore.store.divergences import Divergences
 from assessmentstore.store.encryption import NO_KEYS
 from assessmentstore.store.legacy_imports import LegacyImports
@@ -44,6 +49,8 @@ SETTINGS = {
     "migration_hold": 0.0,
     "migration_settle": 2.0,
 }
+
+_PORTS = range(21_000, 21_500)
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="the old system runs on Node")
 
@@ -274,6 +281,49 @@ async def test_a_roll_out_takes_itself_back_when_too_much_fails(
     assert (last["by"], last["action"]) == ("controller", "rollback")
     assert "failureRate" in last["reason"]
     assert last["signals"]["failureRate"] > 0.05
+
+
+async def test_the_bridge_tells_how_it_is(shared: Running) -> None:
+    (port,) = free_ports(1, among=_PORTS)
+    settings = shared.installation.settings.model_copy(update={"bridge_port": port})
+    event = {"type": "assessment.updated", "assessmentId": new_id("told"), "progress": 1}
+
+    async def ask(path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async with bridging(settings), idempotent_producer(settings) as producer:
+        health, ready = await ask("/health"), await ask("/ready")
+        before = (await ask("/metrics"))[1]
+        await producer.send_and_wait(settings.legacy_events_topic, json.dumps(event).encode())
+
+        async def taken() -> bool:
+            return reported((await ask("/metrics"))[1]) > reported(before)
+
+        await eventually(taken, "the event in the figures")
+        behind = figure((await ask("/metrics"))[1], "lag")
+        with pytest.raises(SettingsError, match=f"ASSESSMENTSTORE_BRIDGE_PORT={port}"):
+            async with bridging(settings):
+                pass
+
+    assert (json.loads(health[1])["overall"], ready[0]) == ("healthy", 200)
+    assert set(json.loads(ready[1])["checks"]) == {"database", "queue"}
+    assert behind == 0
+
+
+def reported(metrics: str) -> float:
+    return figure(metrics, "events_total", outcome="reported")
+
+
+def figure(metrics: str, name: str, **labels: str) -> float:
+    """One figure of the legacy ones; 0 where it was not told yet."""
+    found = [
+        item.value
+        for family in text_string_to_metric_families(metrics)
+        for item in family.samples
+        if (item.name, item.labels) == (f"assessmentstore_legacy_{name}", labels)
+    ]
+    return sum(found)
 
 
 async def test_the_client_steers_the_migration(shared: Running) -> None:

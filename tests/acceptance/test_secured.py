@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 import asyncpg
 import pytest
@@ -21,12 +22,18 @@ from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.agents.topics import topics_exist
 from assessmentstore.chaos.topics import read_topic
+from assessmentstore.compliance.inspection import Inspection, inspect
+from assessmentstore.compliance.scope import Aspect, Scope
+from assessmentstore.compliance.targets import Target
+from assessmentstore.compliance.verdict import issues
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.settings import Settings
 from assessmentstore.store.migrate import is_migrated
 from assessmentstore.store.redis import open_redis, redis_errors
 
 REQUEST: dict[str, Any] = {"assessmentType": "compliance", "options": {}, "assessmentId": "a-1"}
+
+ALL = Scope(aspects=frozenset(Aspect), deep=True, details=True, report=False)
 
 CREDENTIALS = "refuses our user, password or certificate"
 AUTHORITY = "an authority that is not trusted"
@@ -146,6 +153,30 @@ async def test_kafka_says_why_it_lets_nobody_in(secured: Secured, stranger: Auth
     given, said = KAFKA[case]
 
     await _refused(ask_kafka(load(**given(secured, stranger))), "Kafka", said)
+
+
+async def test_the_compliance_server_looks_at_a_kafka_behind_tls(secured: Secured) -> None:
+    who = f"{USER}:{quote(PASSWORD)}"
+    shown = {"ssl_certfile": secured.client.certificate, "ssl_keyfile": secured.client.key}
+    trusted = {"ssl_cafile": secured.authority.file}
+    inspected = [
+        await inspect_kafka(f"kafka://{who}@127.0.0.1:{secured.sasl}", **trusted),
+        await inspect_kafka(f"kafka://127.0.0.1:{secured.mutual}", security_protocol="SSL", **trusted, **shown),
+    ]
+    refused = await inspect_kafka(f"kafka://{USER}:hunter2@127.0.0.1:{secured.sasl}", **trusted)
+
+    assert [(found.error, found.unchecked) for found in inspected] == [(None, {})] * 2
+    assert [found.facts["protocol"] for found in inspected] == ["SASL_SSL", "SSL"]
+    told = {issue.id for found in inspected for issue in issues(found, ALL)}
+    assert {"queue:authentication", "queue:encryption"}.isdisjoint(told)
+    assert refused.error
+    assert "hunter2" not in refused.error
+
+
+async def inspect_kafka(url: str, **options: object) -> Inspection:
+    target = Target.parse(f"queue={url}?{urlencode(options)}")
+    *_, (_, last) = [step async for step in inspect(target, ALL)]
+    return last
 
 
 @pytest.mark.parametrize("case", POSTGRES)

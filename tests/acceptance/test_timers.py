@@ -14,10 +14,10 @@ from tests.harness.waiting import eventually
 from tests.harness.web import Web
 
 from assessmentstore.agents.caught_up import Position
-from assessmentstore.agents.publisher import commands_producer
 from assessmentstore.agents.timers import Timers
 from assessmentstore.chaos.messages import command, request
 from assessmentstore.chaos.topics import read_topic
+from assessmentstore.kafka import idempotent_producer
 from assessmentstore.settings import Settings
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.timers import TimerStore
@@ -134,7 +134,7 @@ class Firing:
         self.timers = Timers(settings, store, lambda: positions)
 
     async def look(self) -> None:
-        async with commands_producer(self.settings) as producer:
+        async with idempotent_producer(self.settings) as producer:
             await self.timers._look(producer)
 
 

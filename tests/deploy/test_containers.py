@@ -56,7 +56,7 @@ def test_the_image_is_built_with_what_the_makefile_installs_with() -> None:
 def test_the_versions_are_those_of_the_package() -> None:
     (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     chart = yaml.safe_load((DEPLOY / "helm/assessmentstore/Chart.yaml").read_text())
-    base = yaml.safe_load((DEPLOY / "kustomize/base/kustomization.yaml").read_text())
-
     assert chart["version"] == chart["appVersion"] == version
-    assert [image["newTag"] for image in base["images"]] == [version]
+    for part in ("base", "components/bridge"):
+        parts = yaml.safe_load((DEPLOY / "kustomize" / part / "kustomization.yaml").read_text())
+        assert [image["newTag"] for image in parts["images"]] == [version]

@@ -20,7 +20,9 @@ _VERSION = "1.33"
 # The schemas of these are not among those of Kubernetes: what they say is checked here as far as it is ours.
 _EXTENSIONS = {"ScaledObject", "PodMonitor", "PrometheusRule"}
 
-_ALL_ON = "autoscaling.enabled=true,monitoring.enabled=true,worker.storage.size="
+_BRIDGE = "assessmentstore-bridge"
+
+_ALL_ON = "bridge.enabled=true,autoscaling.enabled=true,monitoring.enabled=true,worker.storage.size="
 
 
 @cache
@@ -57,6 +59,7 @@ RENDERINGS: dict[str, Callable[[], list[Manifest]]] = {
     "base": lambda: kustomize("base"),
     "development": lambda: kustomize("overlays/development"),
     "production": lambda: kustomize("overlays/production"),
+    "migration": lambda: kustomize("overlays/migration"),
     "chart": helm,
     "chart, all on": lambda: helm("--set", _ALL_ON),
 }
@@ -76,7 +79,7 @@ def test_kubernetes_would_take_them(manifests: list[Manifest]) -> None:
 def test_the_pods_are_as_careful_as_the_strictest_standard_asks(manifests: list[Manifest]) -> None:
     pods = dict(_pods(manifests))
 
-    assert set(pods) == {"assessmentstore-web", "assessmentstore-worker", "assessmentstore-migrate"}
+    assert set(pods) - {_BRIDGE} == {"assessmentstore-web", "assessmentstore-worker", "assessmentstore-migrate"}
     for pod in pods.values():
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -129,11 +132,16 @@ def test_a_web_has_the_time_to_leave_without_a_failed_request(manifests: list[Ma
 
 def test_what_opens_the_services_comes_from_secrets(manifests: list[Manifest]) -> None:
     """No password stands in a manifest; what an installation does not have is left out."""
-    for _, pod in _pods(manifests):
+    for name, pod in _pods(manifests):
         (container,) = pod["containers"]
         secret = {item["name"]: item.get("valueFrom", {}).get("secretKeyRef") for item in container["env"]}
         assert secret["ASSESSMENTSTORE_KAFKA_SASL_PASSWORD"]["key"] == "kafka-sasl-password"
         assert secret["ASSESSMENTSTORE_KAFKA_SSL_KEY_PASSWORD"]["key"] == "kafka-ssl-key-password"
+        # Whoever gives payloads out or takes them in has the keys, and the migration has no use for them.
+        assert ("ASSESSMENTSTORE_ENCRYPTION_KEYS" in secret) is (name != "assessmentstore-migrate")
+        of_workers = {"ASSESSMENTSTORE_COMPLIANCE_API_KEY", "ASSESSMENTSTORE_AUDIT_API_KEY"}
+        of_workers |= {"ASSESSMENTSTORE_AUDIT_SIGNING_KEY"}
+        assert of_workers & secret.keys() == (of_workers if name == "assessmentstore-worker" else set())
         assert all(each is None or each["name"].startswith("assessmentstore-secrets") for each in secret.values())
         (tls,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "tls")
         assert (tls["secretName"], tls["optional"]) == ("assessmentstore-tls", True)
@@ -180,6 +188,16 @@ def test_the_chart_and_the_base_say_the_same() -> None:
         assert _comparable(one) == _comparable(other), name
     for kind in ("NetworkPolicy", "Ingress"):
         assert _specs(base, kind) == _specs(chart, kind)
+
+
+def test_the_bridge_is_there_where_it_is_asked_for_and_both_say_the_same_of_it() -> None:
+    there = {name for name, made in RENDERINGS.items() if _BRIDGE in dict(_pods(made()))}
+    kustomized, charted = RENDERINGS["migration"](), RENDERINGS["chart, all on"]()
+
+    assert there == {"migration", "chart, all on"}
+    assert _comparable(dict(_pods(kustomized))[_BRIDGE]) == _comparable(dict(_pods(charted))[_BRIDGE])
+    assert dict(_pods(charted))[_BRIDGE]["containers"][0]["args"] == ["legacy", "bridge"]
+    assert _specs(kustomized, "NetworkPolicy")[_BRIDGE] == _specs(charted, "NetworkPolicy")[_BRIDGE]
 
 
 def _comparable(pod: Manifest) -> Manifest:

@@ -8,12 +8,17 @@ import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
+from pydantic import SecretStr
 
 from assessmentstore.services.processes import free_ports
+from assessmentstore.settings import Settings
+
+from .installation import Installation, create_installation, database_name, drop_database
 
 KEY = "a key for tests"
 
@@ -138,6 +143,19 @@ async def scripted_server() -> AsyncIterator[ScriptedServer]:
     finally:
         server.hanging.set()
         await server.stop()
+
+
+@asynccontextmanager
+async def served_by(
+    server: ScriptedServer, services: Settings, template: str, folder: Path, **settings: Any
+) -> AsyncIterator[Installation]:
+    """An installation whose assessments this server carries out, until the block is left."""
+    access = {"compliance_url": server.url, "compliance_api_key": SecretStr(KEY)}
+    made = await create_installation(services, template, folder, **access, **settings)
+    try:
+        yield made
+    finally:
+        await drop_database(services, database_name(made.settings))
 
 
 def _json(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -59,14 +59,21 @@ class AsyncApi(_Document):
         self.validate(message["headers"], headers)
         if channel == "deadLetters":
             return name
-        assert record.key is not None
-        self.validate(message["bindings"]["kafka"]["key"], record.key.decode())
+        if key := message["bindings"]["kafka"].get("key"):
+            assert record.key is not None
+            self.validate(key, record.key.decode())
         self.validate(message["payload"], orjson.loads(record.value) if record.value else {})
         return name
 
     def _name(self, channel: str, record: TopicRecord) -> str:
         if channel == "deadLetters":
             return "deadLetter"
+        if channel == "legacyEvents":
+            return "legacyEvent"
+        if channel == "legacyNotifications":
+            told = orjson.loads(record.value or b"")["type"]
+            # A retry is told as a record that changed.
+            return f"legacy.{'assessment.retried' if told == 'assessment.updated' else told}"
         if channel != "commands":
             return record.header("ce_type") or ""
         if kind := record.header("ce_type"):

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 from pydantic import SecretStr
-from tests.harness.compliance import KEY, ScriptedServer, scripted_server
-from tests.harness.installation import Installation, create_installation, database_name, drop_database
+from tests.harness.compliance import ScriptedServer, scripted_server, served_by
+from tests.harness.installation import Installation
 from tests.harness.load import Sender, open_sender
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster
@@ -90,17 +90,15 @@ async def installation(
     services: Settings, template_database: str, tmp_path: Path, scripted: ScriptedServer
 ) -> AsyncIterator[Installation]:
     """One with a compliance server, and with encryption: what goes out is clear, what is stored is not."""
-    made = await create_installation(
+    async with served_by(
+        scripted,
         services,
         template_database,
         tmp_path,
-        compliance_url=scripted.url,
-        compliance_api_key=SecretStr(KEY),
         compliance_call_timeout=1.0,
         encryption_keys=SecretStr(generate("k1")),
-    )
-    yield made
-    await drop_database(services, database_name(made.settings))
+    ) as made:
+        yield made
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from assessmentstore.models.timers import Due, Timer
 from assessmentstore.settings import Settings
 from assessmentstore.store import timers
 from assessmentstore.store.encryption import KeyRing, generate
-from assessmentstore.store.postgres import Pools, open_pools
+from assessmentstore.store.postgres import Connection, Pools, open_pools
 from assessmentstore.store.queries import QUERIES
 from assessmentstore.store.timers import TimerStore
 
@@ -136,7 +136,7 @@ async def test_no_look_reads_more_than_what_is_due(settings: Settings) -> None:
         await connection.execute("UPDATE assessment_states SET next_retry_at = completed_at WHERE state = 'failed'")
         await connection.execute("ANALYZE assessment_states")
         processing = await connection.fetchval("SELECT count(*) FROM assessment_states WHERE state = 'processing'")
-        waiting = await connection.fetchval("SELECT count(*) FROM assessment_states WHERE state = 'pending'")
+        too_long = await pending_for_days(connection)
         explained: Any = Explained(connection)
         await explained.fetch(QUERIES["due_leases"], 0.0, "", 500)
         await explained.fetch(QUERIES["due_retries"], datetime.fromtimestamp(0, UTC), "", 100)
@@ -147,8 +147,26 @@ async def test_no_look_reads_more_than_what_is_due(settings: Settings) -> None:
     assert leases[0] == processing > 10, leases
     assert "idx_assessment_states_lease" in leases[1]
     assert 100 <= retries[0] <= 110, retries
-    assert pending[0] <= waiting, pending
-    assert figures[0] <= waiting + 5, figures
+    assert pending[0] <= too_long, pending
+    assert figures[0] <= too_long + 5, figures
+
+
+async def pending_for_days(connection: Connection) -> int:
+    """Have thousands become pending just now, and leave a few as they were; how many those are."""
+    await connection.execute("""
+        UPDATE assessment_states SET state = 'pending', updated_at = NOW() - INTERVAL '1 second', next_retry_at = NULL
+        WHERE state = 'completed'
+    """)
+    await connection.execute("""
+        UPDATE assessment_states SET updated_at = NOW() - INTERVAL '2 days' WHERE assessment_id IN (
+            SELECT assessment_id FROM assessment_states WHERE state = 'pending' ORDER BY assessment_id LIMIT 10
+        )
+    """)
+    await connection.execute("ANALYZE assessment_states")
+    old = (
+        "SELECT count(*) FROM assessment_states WHERE state = 'pending' AND updated_at < NOW() - INTERVAL '20 minutes'"
+    )
+    return int(await connection.fetchval(old))
 
 
 async def test_two_looks_at_once_find_the_same(pools: Pools, store: TimerStore) -> None:

@@ -28,8 +28,9 @@ from assessmentstore.outward.webhooks import open_sender, telling
 from assessmentstore.settings import Settings, networks
 from assessmentstore.store import deliveries
 from assessmentstore.store.deliveries import Delivery, DeliveryQueues, LeasedWebhook
-from assessmentstore.store.encryption import KeyRing, generate
+from assessmentstore.store.encryption import NO_KEYS, KeyRing, generate
 from assessmentstore.store.postgres import Pool, open_pools
+from assessmentstore.store.rotation import Rotation
 from assessmentstore.store.webhooks import MOST_OF_ONE_OWNER, WebhookStore
 
 LOCAL = "127.0.0.0/8"
@@ -65,10 +66,10 @@ async def worker(settings: Settings, pool: Pool, keys: KeyRing | None = None) ->
 
 
 async def register(
-    pool: Pool, url: str, *, owner: str = "ann", sees_everything: bool = False, **wanted: Any
+    pool: Pool, url: str, *, owner: str = "ann", sees_everything: bool = False, keys: KeyRing = NO_KEYS, **wanted: Any
 ) -> NewWebhook:
     request = WebhookRequest(url=url, **wanted)
-    made = await WebhookStore(pool).put(uuid4(), owner, request, new_secret(), sees_everything=sees_everything)
+    made = await WebhookStore(pool, keys).put(uuid4(), owner, request, new_secret(), sees_everything=sees_everything)
     assert made is not None
     return made
 
@@ -222,7 +223,7 @@ async def test_a_webhook_that_hangs_or_is_down_keeps_nobody_else_waiting(
             assert len(stuck.taken) == 0
             assert stuck.most_at_once <= 4
 
-        listed = await WebhookStore(pool).all_of("ann")
+        listed = (await WebhookStore(pool).page("ann", 10)).webhooks
     assert listed[1].failing_since is not None
     assert "Connect call failed" in (listed[1].last_error or "")
 
@@ -266,7 +267,7 @@ async def test_one_that_fails_for_days_or_has_too_much_waiting_is_switched_off(
         await author.apply(*life("a2"))
         await eventually(lambda: _disabled(store, full.id), "switched off")
 
-    reasons = [webhook.disabled_reason for webhook in await store.all_of(None)]
+    reasons = [webhook.disabled_reason for webhook in (await store.page(None, 10)).webhooks]
     assert reasons == ["failing", "queue_full"]
 
 
@@ -321,6 +322,48 @@ async def test_a_secret_is_rotated_with_two_signatures_and_a_test_message_is_sen
     assert sent.body["type"] == "webhook.test"
     for secret in (hook.secret, new):
         assert Webhook(secret).verify(sent.raw, sent.headers) == sent.body
+
+
+async def test_sealed_secrets_sign_survive_a_rotation_and_without_their_key_fail_alone(
+    settings: Settings, pool: Pool, author: Author
+) -> None:
+    k1, k2 = generate("k1"), generate("k2")
+    old, both, new = KeyRing.parse(k1), KeyRing.parse(f"{k2},{k1}"), KeyRing.parse(k2)
+    async with receiving() as sealed, receiving() as clear:
+        before_keys = await register(pool, clear.url)
+        hook = await register(pool, sealed.url, keys=old)
+        await author.apply(*life("a1"))
+        async with worker(settings, pool, new):
+            await all_told(clear, {"a1": 5})
+
+            async def probe() -> str | None:
+                found = await WebhookStore(pool).get(hook.id)
+                return found.last_error if found else None
+
+            error = str(await eventually(probe, "the webhook that cannot be signed for"))
+        assert "its secret cannot be opened" in error
+        assert "encrypted under the key 'k1', which is not configured here" in error
+        assert sealed.sent == []
+        assert before_keys.secret in await stored_secrets(pool)
+        assert hook.secret not in await stored_secrets(pool)
+
+        told: list[str] = []
+        done = await Rotation(pool, both).run(told.append)
+        assert (done.resealed, done.unreadable, done.passed_over) == (2, 0, 0)
+        assert any(line.startswith("webhooks: 2 looked at") for line in told)
+        counted = await Rotation(pool, both).count()
+        assert {key: count for key, count in counted.items() if key[0] == "webhooks"} == {("webhooks", "k2"): 2}
+        assert before_keys.secret not in await stored_secrets(pool)
+        async with worker(settings, pool, new):
+            await all_told(sealed, {"a1": 5})
+            await author.apply(*life("a2"))
+            await all_told(clear, {"a1": 5, "a2": 5})
+    assert Webhook(hook.secret).verify(sealed.taken[-1].raw, sealed.taken[-1].headers)
+    assert Webhook(before_keys.secret).verify(clear.taken[-1].raw, clear.taken[-1].headers)
+
+
+async def stored_secrets(pool: Pool) -> str:
+    return " ".join(row["secret"] for row in await pool.fetch("SELECT secret FROM webhooks"))
 
 
 async def test_payloads_are_opened_for_whoever_may_see_them(settings: Settings, pool: Pool, author: Author) -> None:
@@ -450,3 +493,29 @@ async def test_one_owner_has_so_many_webhooks_and_no_more(pool: Pool) -> None:
         assert await store.put(uuid4(), "ann", request, new_secret(), sees_everything=False)
     assert await store.put(uuid4(), "ann", request, new_secret(), sees_everything=False) is None
     assert await store.put(uuid4(), "bob", request, new_secret(), sees_everything=False)
+
+
+async def test_a_list_is_read_page_by_page_whatever_comes_and_goes(pool: Pool) -> None:
+    store, request = WebhookStore(pool), WebhookRequest(url="https://example.com/")
+    made = [
+        await store.put(uuid4(), f"user-{number % 2}", request, new_secret(), sees_everything=False)
+        for number in range(9)
+    ]
+    numbers = [hook.id for hook in made if hook is not None]
+    # As of one moment: the id decides then.
+    await pool.execute("UPDATE webhooks SET created_at = NOW() WHERE id = ANY($1::uuid[])", numbers[2:7])
+    rows = await pool.fetch("SELECT id FROM webhooks ORDER BY created_at, id")
+    expected = [str(row["id"]) for row in rows]
+
+    first = await store.page(None, 4)
+    await store.delete(first.webhooks[1].id)
+    second = await store.page(None, 4, first.next_cursor)
+    last = await store.page(None, 4, second.next_cursor)
+    own = await store.page("user-1", 4)
+
+    read = [str(hook.id) for page in (first, second, last) for hook in page.webhooks]
+    assert read == expected
+    assert last.next_cursor is None
+    assert (len(own.webhooks), own.next_cursor) == (4 - (first.webhooks[1].owner == "user-1"), None)
+    with pytest.raises(ValueError, match="not one of"):
+        await store.page(None, 4, "x")

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import unused_port
 from tests.unit.api_fake import STATE, FakeApi, event, refusal, serving, sse
 
-from assessmentstore.client import AsyncClient, ClientError, CreatedAssessment, assessments
+from assessmentstore.client import AsyncClient, ClientError, CreatedAssessment, RetryPolicy, assessments
 
 
 @pytest.fixture
@@ -57,6 +57,30 @@ async def test_two_commands_have_two_keys(api: FakeApi, client: AsyncClient) -> 
 
     first, second = api.asked
     assert first.headers["Idempotency-Key"] != second.headers["Idempotency-Key"]
+
+
+async def test_a_command_may_be_meant_for_one_attempt_only(api: FakeApi, client: AsyncClient) -> None:
+    api.will_answer(STATE)
+
+    await client.start("a-1", attempt=0)
+    await client.progress("a-1", 40, attempt=1)
+    await client.complete("a-1", {}, attempt=2)
+    await client.fail("a-1", "no route", attempt=3)
+    await client.retry("a-1", attempt=4, expected_version=9)
+    await client.retry("a-1")
+
+    assert [asked.body.get("attempt") for asked in api.asked] == [0, 1, 2, 3, 4, None]
+    assert api.asked[4].headers["If-Match"] == '"9"'
+
+
+async def test_a_create_says_how_it_is_tried_again(api: FakeApi, client: AsyncClient) -> None:
+    api.will_answer({"assessmentId": "a-1", "status": "created", "version": 1}, status=201)
+    request = {"assessmentType": "health", "options": {}}
+
+    await client.create(request, retry_policy=RetryPolicy(max_retries=3, initial_delay_seconds=2.5))
+
+    assert api.asked[0].body == request | {"retryPolicy": {"maxRetries": 3, "initialDelaySeconds": 2.5}}
+    assert "retryPolicy" not in request
 
 
 async def test_a_server_that_is_busy_for_longer_than_patience_lasts_is_not_waited_for(

@@ -46,6 +46,29 @@ async def test_create_makes_the_request_of_its_options(api: FakeApi) -> None:
     }
 
 
+async def test_create_says_how_it_is_tried_again(api: FakeApi) -> None:
+    api.will_answer({"assessmentId": "a-1", "status": "created", "version": 1}, status=201)
+
+    alone = await call(api, "create", "--type", "health", "--max-retries", "3")
+    both = await call(api, "create", "--type", "health", "--max-retries", "3", "--retry-delay", "2.5")
+    half = await call(api, "create", "--type", "health", "--retry-delay", "2.5")
+
+    assert (alone.exit_code, both.exit_code, half.exit_code) == (0, 0, 2)
+    assert [asked.body["retryPolicy"] for asked in api.asked] == [
+        {"maxRetries": 3},
+        {"maxRetries": 3, "initialDelaySeconds": 2.5},
+    ]
+    assert "say --max-retries, too" in half.stderr
+
+
+async def test_retry_may_be_meant_for_one_attempt_only(api: FakeApi) -> None:
+    api.will_answer(STATE)
+
+    result = await call(api, "retry", "a-1", "--attempt", "2")
+
+    assert (result.exit_code, api.asked[0].body) == (0, {"attempt": 2})
+
+
 async def test_create_puts_its_options_over_the_request_on_standard_input(api: FakeApi) -> None:
     api.will_answer({"assessmentId": "mine", "status": "created", "version": 1}, status=201)
     request = {"assessmentType": "health", "serverName": "web-1", "options": {"deepScan": False, "timeout": 1}}

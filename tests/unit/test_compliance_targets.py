@@ -6,9 +6,11 @@ import itertools
 from typing import Any
 
 import pytest
+import yaml
 
-from assessmentstore.compliance.files import faults, is_secret
+from assessmentstore.compliance.files import faults, is_secret, settings_of_yaml
 from assessmentstore.compliance.http import header_facts
+from assessmentstore.compliance.kafka_access import kafka_access
 from assessmentstore.compliance.scope import Aspect, Scope
 from assessmentstore.compliance.targets import Catalogue, Kind, Target
 from assessmentstore.models.assessment import AssessmentRequest
@@ -27,6 +29,7 @@ def request(**members: Any) -> AssessmentRequest:
     [
         ("a=kafka://localhost:9092,other:9092", Kind.KAFKA, "localhost:9092,other:9092", False),
         ("a=kafka://127.0.0.1:9092", Kind.KAFKA, "127.0.0.1:9092", True),
+        ("a=kafka://me:pw@10.0.0.7:9093,10.0.0.8:9093", Kind.KAFKA, "10.0.0.7:9093,10.0.0.8:9093", False),
         ("a=redis://:pw@[::1]:6379/0", Kind.REDIS, "[::1]:6379", True),
         ("a=rediss://cache/0", Kind.REDIS, "cache", False),
         ("a=postgresql://me@10.0.0.7:5432/a", Kind.POSTGRES, "10.0.0.7:5432", False),
@@ -61,6 +64,44 @@ def test_a_target_is_what_its_url_says(text: str, kind: Kind, address: str, is_l
 def test_what_is_no_target_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         Target.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("rest", "why"),
+    [
+        ("k:9092?tls=yes", "tls: there is no such option"),
+        ("k:9092?security_protocol=TLS", "security_protocol=TLS: expected one of"),
+        ("k:9092?security_protocol=SASL_SSL", "belong together"),
+        ("me:s3cret@k:9092?security_protocol=SSL", "belong together"),
+        ("me:s3cret@k:9092?sasl_mechanism=GSSAPI", "sasl_mechanism=GSSAPI: expected one of"),
+        ("k:9092?ssl_cafile=/ca.crt", "ssl_cafile: security_protocol=PLAINTEXT has no use for it"),
+        ("k:9092?security_protocol=SSL&ssl_cafile=/none.crt", "ssl_cafile=/none.crt: No such file"),
+    ],
+)
+def test_a_kafka_whose_access_does_not_fit_together_is_refused(rest: str, why: str) -> None:
+    with pytest.raises(ValueError, match="target 'a': ") as told:
+        Target.parse(f"a=kafka://{rest}")
+
+    assert why in str(told.value)
+    assert "s3cret" not in str(told.value)
+
+
+def test_a_kafka_is_reached_as_its_url_says() -> None:
+    clear = kafka_access("kafka://k:9092")
+    named = kafka_access("kafka://m%40e:p%20w@k:9092,l:9092?security_protocol=sasl_plaintext&sasl_mechanism=plain")
+    safe = kafka_access("kafka://me:pw@k:9092")
+
+    assert clear == {"bootstrap_servers": "k:9092", "security_protocol": "PLAINTEXT", "ssl_context": None}
+    assert named == {
+        "bootstrap_servers": "k:9092,l:9092",
+        "security_protocol": "SASL_PLAINTEXT",
+        "ssl_context": None,
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "m@e",
+        "sasl_plain_password": "p w",
+    }
+    assert (safe["security_protocol"], safe["sasl_mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert safe["ssl_context"].check_hostname
 
 
 def test_a_refused_target_does_not_repeat_its_password() -> None:
@@ -171,3 +212,33 @@ def test_headers_are_judged_as_those_of_the_scheme() -> None:
     assert encrypted["missingHeaders"] == ["referrer-policy", "strict-transport-security"]
     assert (plain["looseCookies"], encrypted["looseCookies"]) == (["c"], ["a", "c"])
     assert plain["toldVersions"] == ["nginx/1.25.3"]
+
+
+def test_yaml_is_read_as_what_it_means() -> None:
+    text = """
+db: &db {host: one, password: "changeme"}
+copy: *db
+help: |
+  password: this is a text
+servers:
+  - name: a
+    ssl_verify: !!bool off
+? [a, b]
+: {debug: true}
+---
+token: >-
+  12
+  34
+"""
+
+    assert settings_of_yaml(text) == [
+        (2, "host", "one"),
+        (2, "password", "changeme"),
+        (4, "help", "password: this is a text"),
+        (7, "name", "a"),
+        (8, "ssl_verify", "off"),
+        (10, "debug", "true"),
+        (12, "token", "12 34"),
+    ]
+    with pytest.raises(yaml.YAMLError):
+        settings_of_yaml("password: {{ .Values.password }}\nport: {{ 1")

@@ -119,6 +119,8 @@ def test_the_topics_are_those_of_the_installation() -> None:
         "events": SETTINGS.events_topic,
         "rejections": SETTINGS.rejections_topic,
         "deadLetters": SETTINGS.dead_letters_topic,
+        "legacyEvents": SETTINGS.legacy_events_topic,
+        "legacyNotifications": SETTINGS.legacy_notifications_topic,
     }
     assert channels["events"]["bindings"]["kafka"]["partitions"] == 12
     assert channels["deadLetters"]["bindings"]["kafka"]["partitions"] == 1
@@ -130,6 +132,8 @@ def test_every_command_in_both_modes_and_every_event_is_a_message() -> None:
         *EventType,
         "assessment.rejected",
         "deadLetter",
+        "legacyEvent",
+        *(f"legacy.{kind}" for kind in EventType if kind is not EventType.IMPORTED),
     }
 
 

@@ -30,7 +30,7 @@ ON CONFLICT (assessment_id) DO UPDATE
     WHERE open.attempt < excluded.attempt
 
 -- open_executions --
--- What is taken on in some partitions, but for some of them, and how each assessment stands.
+-- What is taken on in some partitions, but for some of them, and how each assessment stands; or that of one id ($4).
 SELECT open.id, open.assessment_id, open.attempt, open.command_partition, open.server, open.traceparent,
     states.state, states.retry_count, states.version, states.progress, states.message, states.updated_at,
     states.request_data::text AS request,
@@ -40,22 +40,9 @@ SELECT open.id, open.assessment_id, open.attempt, open.command_partition, open.s
     ) AS started
 FROM executions AS open
 LEFT JOIN assessment_states AS states USING (assessment_id)
-WHERE open.command_partition = ANY($1::int[]) AND NOT open.id = ANY($2::text[])
+WHERE (open.command_partition = ANY($1::int[]) AND NOT open.id = ANY($2::text[])) OR open.id = $4::text
 ORDER BY open.created_at
 LIMIT $3
-
--- one_execution --
--- The same of one of them.
-SELECT open.id, open.assessment_id, open.attempt, open.command_partition, open.server, open.traceparent,
-    states.state, states.retry_count, states.version, states.progress, states.message, states.updated_at,
-    states.request_data::text AS request,
-    EXISTS (
-        SELECT FROM assessment_audit_trail AS trail
-        WHERE trail.command_id = open.id || ':start' AND trail.assessment_id = open.assessment_id
-    ) AS started
-FROM executions AS open
-LEFT JOIN assessment_states AS states USING (assessment_id)
-WHERE open.id = $1
 
 -- end_execution --
 -- Forget what was brought to its end.

@@ -20,11 +20,15 @@ ORDER BY next_retry_at, assessment_id
 LIMIT $3
 
 -- pending_too_long --
--- Some assessments that nobody took up for so many seconds, the oldest first.
+-- Some assessments that nobody took up for so many seconds, in the order in which they are taken on. That order has an
+-- index of its own, and the least priority is 1: the line in it says what the last line says, or somewhat less, so that
+-- no more is read than what became pending up to nine minutes later.
 SELECT assessment_id, updated_at FROM assessment_states
-WHERE state = 'pending' AND created_at < NOW() - make_interval(secs => $1)
+WHERE state = 'pending'
+    AND extract(epoch FROM updated_at AT TIME ZONE 'UTC') - 60 * priority
+        < extract(epoch FROM (NOW() - make_interval(secs => $1)) AT TIME ZONE 'UTC') - 60
     AND updated_at < NOW() - make_interval(secs => $1)
-ORDER BY created_at
+ORDER BY extract(epoch FROM updated_at AT TIME ZONE 'UTC') - 60 * priority
 LIMIT $2
 
 -- timer_figures --
@@ -33,8 +37,11 @@ SELECT
     (
         SELECT count(*) FROM (
             SELECT FROM assessment_states
-            WHERE state = 'pending' AND created_at < NOW() - make_interval(secs => $1)
+            WHERE state = 'pending'
+                AND extract(epoch FROM updated_at AT TIME ZONE 'UTC') - 60 * priority
+                    < extract(epoch FROM (NOW() - make_interval(secs => $1)) AT TIME ZONE 'UTC') - 60
                 AND updated_at < NOW() - make_interval(secs => $1)
+            ORDER BY extract(epoch FROM updated_at AT TIME ZONE 'UTC') - 60 * priority
             LIMIT $2
         ) AS found
     ) AS pending_too_long,

@@ -10,18 +10,26 @@ ON CONFLICT (id) DO NOTHING
 SELECT * FROM webhooks WHERE id = $1
 
 -- list_webhooks --
--- Those of one owner, or of everybody; the oldest first.
-SELECT * FROM webhooks WHERE $1::text IS NULL OR owner = $1 ORDER BY created_at, id LIMIT $2
+-- Those of one owner, or of everybody, after one of them; the oldest first.
+SELECT * FROM webhooks
+WHERE ($1::text IS NULL OR owner = $1) AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid))
+ORDER BY created_at, id
+LIMIT $4
 
 -- delete_webhook --
 -- Forget a webhook with all that it was to be told.
 DELETE FROM webhooks WHERE id = $1
 
+-- hold_webhook --
+-- One webhook, and nobody else changes it until the end of the transaction.
+SELECT * FROM webhooks WHERE id = $1 FOR UPDATE
+
 -- rotate_webhook --
--- Sign with a new secret, and for so many seconds ($3) with the one before, too; once, however often it is said.
+-- Sign with a new secret, and for so many seconds ($3) with the one before, too.
 UPDATE webhooks
 SET former_secret = secret, former_secret_ends = NOW() + $3::float8 * INTERVAL '1 second', secret = $2
-WHERE id = $1 AND secret <> $2
+WHERE id = $1
+RETURNING *
 
 -- resume_webhook --
 -- Send again, and at once, what was given up too.

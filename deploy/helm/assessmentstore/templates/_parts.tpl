@@ -1,4 +1,4 @@
-{{/* What the pods have in common. Each part takes a dict: root is the chart's scope, component is web, worker or migrate. */}}
+{{/* What the pods have in common. Each part takes a dict: root is the chart's scope, component is web, worker, bridge or migrate. */}}
 
 {{- define "assessmentstore.labels" -}}
 app.kubernetes.io/name: assessmentstore
@@ -45,6 +45,11 @@ securityContext:
   valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: kafka-sasl-password, optional: true}}
 - name: ASSESSMENTSTORE_KAFKA_SSL_KEY_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: kafka-ssl-key-password, optional: true}}
+{{- end }}
+
+{{- define "assessmentstore.keys" -}}
+- name: ASSESSMENTSTORE_ENCRYPTION_KEYS
+  valueFrom: {secretKeyRef: {name: {{ .root.Values.secretName }}, key: encryption-keys, optional: true}}
 {{- end }}
 
 {{- define "assessmentstore.tls" -}}

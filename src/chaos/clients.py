@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..models.positions import TOKEN_HEADER, Positions
+from ..store.encryption import KeyRing
 from .history import Call, History, Kind, Told
 from .http_client import Answer, HttpClient
 from .kafka_client import KafkaClient, NotAcknowledgedError
@@ -24,6 +25,12 @@ _PAUSE_SECONDS = 0.4
 # An insistence on a version that an assessment of the plan never comes to.
 _WRONG = 1000
 
+# The commands whose data producers with a key seal; half of them have one.
+_SEALED = ("create", "complete")
+
+# Clients who ask once more, at once.
+_AT_ONCE = 20
+
 # One client in so many does not tell with its commands what it was promised before.
 _CARELESS = 4
 
@@ -31,17 +38,26 @@ _CARELESS = 4
 class Clients:
     """Everybody who asks, and what they share: the doors and the history."""
 
-    def __init__(self, http: HttpClient, producers: Sequence[KafkaClient], history: History) -> None:
+    def __init__(self, http: HttpClient, producers: Sequence[KafkaClient], history: History, keys: KeyRing) -> None:
         self.http = http
+        self.keys = keys
         self.producers = producers
         self.history = history
         self.following: list[tuple[Seen, asyncio.Task[None]]] = []
         """The streams of single assessments."""
+        self._born: list[LifePlan] = []
 
     async def live(self, plan: LifePlan) -> None:
         """Live one life, from its first step to its last answer."""
+        self._born.append(plan)
         client = _Client(self, plan)
         await client.live()
+
+    async def ask_again(self) -> None:
+        """Let everybody who was born read once more, and send once more the command that he began with."""
+        born = tuple(self._born)
+        for first in range(0, len(born), _AT_ONCE):
+            await asyncio.gather(*(_Client(self, plan).ask_again() for plan in born[first : first + _AT_ONCE]))
 
     async def stop(self) -> None:
         """Let go of the producers and the streams."""
@@ -55,7 +71,7 @@ class _Client(Reader):
     """One client that sends commands, too."""
 
     def __init__(self, shared: Clients, plan: LifePlan) -> None:
-        super().__init__(shared.http, shared.history, plan)
+        super().__init__(shared.http, shared.history, plan, sealed=bool(shared.keys))
         self._shared = shared
         self._insisted: dict[str, int | None] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -70,6 +86,11 @@ class _Client(Reader):
             await asyncio.gather(*now)
         await asyncio.gather(*self._background)
 
+    async def ask_again(self) -> None:
+        first, *_ = self.plan.steps[0].ops
+        await self.read(Op("read", name="plain"))
+        await self._insistently(replace(first, door="http"))
+
     async def _later(self, op: Op) -> None:
         await asyncio.sleep(op.delay)
         await self._do(op)
@@ -81,7 +102,7 @@ class _Client(Reader):
             case "read":
                 await self.read(op)
             case "list":
-                await self.ask_list()
+                await self.ask_list(op)
             case "wait":
                 await self.wait(op)
             case "junk":
@@ -119,7 +140,10 @@ class _Client(Reader):
         extensions: dict[str, Any] = {"userid": self.plan.user}
         if call.expected is not None:
             extensions["expectedversion"] = call.expected
-        message = command(op.id, op.name, self.plan.assessment, op.data, binary=op.door == "kafka-binary", **extensions)
+        data = op.data
+        if op.name in _SEALED and self.number % 2:
+            data = self._shared.keys.seal(self.plan.assessment, data)
+        message = command(op.id, op.name, self.plan.assessment, data, binary=op.door == "kafka-binary", **extensions)
         return await self._produce(call, message)
 
     async def _produce(self, call: Call, message: Message) -> Call:

@@ -20,6 +20,10 @@ _ARMED_SECONDS = 12.0
 _POLL_SECONDS = 0.05
 
 
+Beside = Callable[[Fault], Awaitable[None]]
+"""Brings about what happens to something that is neither a child nor a service, and makes it good again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
     """A fault as it really was; seconds since the load began."""
@@ -56,6 +60,8 @@ class Faults:
             patience: seconds until a child is ready again; it waits for services, which may be away just then.
         """
         self.happened: list[Happened] = []
+        self.besides: Mapping[str, Beside] = {}
+        """What happens to other targets, by their names."""
         self._fleet = fleet
         self._services = services
         self._redis_url = redis_url
@@ -93,6 +99,8 @@ class Faults:
         kind = fault.target.partition("-")[0]
         if kind in ("worker", "web"):
             await self._to_children[fault.kind](fault)
+        elif fault.target in self.besides:
+            await self.besides[fault.target](fault)
         else:
             await self._to_services[fault.kind](fault)
         ended, ready = self._now(), None
@@ -122,6 +130,13 @@ class Faults:
             "slow": self._slow_service,
             "flush": self._flush,
         }
+
+    async def restart(self, name: str) -> None:
+        """Restart a child in good order, once it is over what it has."""
+        async with self._one_at_a_time[name]:
+            await self._fleet.leave(name)
+            await self._fleet.start(name)
+            await self._fleet.ready(name, self._patience)
 
     async def _kill(self, fault: Fault) -> None:
         await self._fleet.kill(fault.target)

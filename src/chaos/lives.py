@@ -8,22 +8,42 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .messages import DATA, LEGAL, TARGETS, request
+from .model import OF_AN_ATTEMPT
 
-USERS = ("ada", "grace", "edsger")
-
-# Each assessment names a server, and so many share one: what a list is asked for.
+# So many assessments share a server and an owner: what a list is asked for.
 _GROUP = 10
 
 _MOST_COMMANDS = 12
 
 _DOORS = ("http", "http", "async", "kafka", "kafka", "kafka-binary")
 
-_READS = ("plain", "plain", "token", "token", "version", "ahead", "etag", "worker", "list", "list", "wait")
+# Steps at which the client of one that is served only looks on.
+_LEFT_ALONE = 0.85
+
+# Commands that say which attempt they are meant for, and those of them that are right about it.
+_WITH_TOKEN = 0.2
+_RIGHT_TOKEN = 0.6
+
+_READS = ("plain", "plain", "token", "token", "version", "ahead", "etag", "worker", "list", "own", "wait")
 
 
 # Some have a lease shorter than many a fault, and come back by themselves: timers fire in the middle of it all.
 _TIMED: dict[str, Any] = {"timeout": 2, "retryPolicy": {"maxRetries": 2, "initialDelaySeconds": 0.5}}
 _TIMED_ENDS = ("3", "7")
+
+# Some are left to the executor, where there is one: first in its queue, and tried again soon where they fail.
+_SERVED_ENDS = ("5", "9")
+_SERVED: dict[str, Any] = {"priority": 10, "retryPolicy": {"maxRetries": 2, "initialDelaySeconds": 0.5}}
+
+
+def number_of(assessment: str) -> int:
+    """The number of an assessment of the plan."""
+    return int(assessment.rpartition("a")[2])
+
+
+def is_served(assessment: str) -> bool:
+    """Whether an assessment is left to the executor, where there is one."""
+    return assessment.endswith(_SERVED_ENDS) and "-a" in assessment
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +65,11 @@ class Pace:
 STEADY = Pace(births=3.0, pauses=(0.15, 1.2), latest=12.0, longest=15.0, last=8.0)
 """Each assessment lives for some ten seconds: long enough to meet a fault or two."""
 
+SHORT = Pace(births=4.0, pauses=(0.1, 0.8), latest=4.0, longest=5.0, last=5.0)
+"""The same in less time, for a run of seconds: nobody lives, waits or repeats himself for long after the last fault."""
+
 BRISK = Pace(births=7.0, pauses=(0.05, 0.6), latest=3.0, longest=5.0, last=0.0)
-"""For short runs."""
+"""For the proofs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +121,15 @@ class LifePlan:
     steps: tuple[Step, ...]
 
 
-def plan_lives(seed: int, seconds: float, pace: Pace = STEADY) -> tuple[LifePlan, ...]:
-    """The lives that begin within so many seconds."""
+def plan_lives(seed: int, seconds: float, pace: Pace = STEADY, *, served: bool = False) -> tuple[LifePlan, ...]:
+    """The lives that begin within so many seconds, those of a group one after the other.
+
+    Args:
+        seed: what decides everything.
+        seconds: how long the load lasts.
+        pace: how fast lives go by.
+        served: whether there is an executor.
+    """
     chance = random.Random(f"lives {seed}")  # noqa: S311 - the same for the same seed
     fertile = max(seconds - pace.last, seconds / 2)
     count = max(1, int(fertile * pace.births))
@@ -109,8 +139,10 @@ def plan_lives(seed: int, seconds: float, pace: Pace = STEADY) -> tuple[LifePlan
             at=at,
             assessment=f"s{seed}-a{number}",
             group=f"s{seed}-server-{number // _GROUP}",
-            user=chance.choice(USERS),
-            steps=tuple(_Walk(chance, pace, f"s{seed}-a{number}", f"s{seed}-server-{number // _GROUP}").steps()),
+            user=f"s{seed}-user-{number // _GROUP}",
+            steps=tuple(
+                _Walk(chance, pace, f"s{seed}-a{number}", f"s{seed}-server-{number // _GROUP}", served).steps()
+            ),
         )
         for number, at in enumerate(begins)
     )
@@ -119,12 +151,14 @@ def plan_lives(seed: int, seconds: float, pace: Pace = STEADY) -> tuple[LifePlan
 class _Walk:
     """A random walk over the commands of one assessment, most of them legal."""
 
-    def __init__(self, chance: random.Random, pace: Pace, assessment: str, group: str) -> None:
+    def __init__(self, chance: random.Random, pace: Pace, assessment: str, group: str, served: bool) -> None:
         self._chance = chance
         self._pace = pace
         self._assessment = assessment
         self._group = group
+        self._served = served and is_served(assessment)
         self._state = ""
+        self._retries = 0
         self._sent: list[Op] = []
 
     def steps(self) -> Iterator[Step]:
@@ -135,7 +169,8 @@ class _Walk:
         if chance.random() < 0.35:
             yield Step(0.0, (self._wait(),))
         for _ in range(chance.randint(3, _MOST_COMMANDS)):
-            yield Step(round(chance.uniform(*self._pace.pauses), 2), (*self._next(), *self._reads()))
+            ops = () if self._served and chance.random() < _LEFT_ALONE else self._next()
+            yield Step(round(chance.uniform(*self._pace.pauses), 2), (*ops, *self._reads()))
         yield Step(round(chance.uniform(*self._pace.pauses), 2), (*self._reads(), Op("read", name="token")))
 
     def _next(self) -> tuple[Op, ...]:
@@ -163,11 +198,16 @@ class _Walk:
         """A command, and perhaps the same again: at once or later, through the same door or another."""
         chance = self._chance
         data = self._request() if name == "create" else DATA[name](chance)
+        if name in OF_AN_ATTEMPT and chance.random() < _WITH_TOKEN:
+            attempt = self._retries if chance.random() < _RIGHT_TOKEN else self._retries + chance.choice((-1, 1))
+            data = data | {"attempt": max(attempt, 0)}
+            moves = moves and attempt == self._retries
         insists = "" if name == "create" or chance.random() < 0.7 else chance.choice(("right", "right", "wrong"))
         op = Op("command", self._door(), name, data, f"{self._assessment}-c{len(self._sent)}", insists)
         self._sent.append(op)
         if moves and insists != "wrong" and name in LEGAL[self._state]:
             self._state = TARGETS[name]
+            self._retries += name == "retry"
         if chance.random() > 0.25:
             return (op,)
         later = round(chance.choice((0.0, chance.uniform(0.01, 0.3), chance.uniform(0.5, self._pace.latest))), 2)
@@ -175,13 +215,14 @@ class _Walk:
 
     def _request(self) -> Any:
         chance = self._chance
-        return request(
-            assessmentId=self._assessment,  # both doors have to get the same content
-            priority=chance.randint(1, 10),
-            serverName=self._group,
-            metadata={"n": chance.randint(0, 10**9), "text": "ü→" * chance.randint(0, 40)},
-            **(_TIMED if self._assessment.endswith(_TIMED_ENDS) else {}),
-        )
+        about = {
+            "assessmentId": self._assessment,  # both doors have to get the same content
+            "priority": chance.randint(1, 9),
+            "serverName": self._group,
+            "metadata": {"n": chance.randint(0, 10**9), "text": "ü→" * chance.randint(0, 40)},
+        }
+        timed = _TIMED if self._assessment.endswith(_TIMED_ENDS) else {}
+        return request(**about | timed | (_SERVED if self._served else {}))
 
     def _reads(self) -> tuple[Op, ...]:
         chance = self._chance
@@ -190,7 +231,9 @@ class _Walk:
         name = chance.choice(_READS)
         if name == "wait":
             return (self._wait(),)
-        return (Op("list" if name == "list" else "read", name=name, delay=round(chance.uniform(0.001, 0.2), 3)),)
+        return (
+            Op("list" if name in ("list", "own") else "read", name=name, delay=round(chance.uniform(0.001, 0.2), 3)),
+        )
 
     def _wait(self) -> Op:
         chance = self._chance

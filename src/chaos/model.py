@@ -33,6 +33,9 @@ EVENT_NAMES = {
 }
 """Commands, and what an accepted one is called."""
 
+OF_AN_ATTEMPT = {"start", "progress", "complete", "fail", "retry"}
+"""Commands that may say which attempt they are meant for: the number of retries before it."""
+
 ENDED = {"completed", "failed", "cancelled"}
 
 
@@ -135,6 +138,10 @@ def _decide(outcome: Outcome, now: State | None, data: Any, expected: int | None
     if expected not in (None, now.version):
         details = {"expectedVersion": expected, "actualVersion": now.version}
         return replace(outcome, code="OPTIMISTIC_LOCK_FAILED", details=details)
+    attempt = data.get("attempt") if name in OF_AN_ATTEMPT else None
+    if attempt not in (None, now.retry_count):
+        told = {"attempt": attempt, "actualAttempt": now.retry_count}
+        return replace(outcome, code="OPTIMISTIC_LOCK_FAILED", details=told)
     target = TABLE.get((now.state, name))
     if target is None:
         return replace(outcome, code="INVALID_STATE_TRANSITION", details={"from": now.state})

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
-from collections.abc import Iterator
+import uuid
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import psutil
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from ..services import Name, Services, ServicesError, down, found, up
 from ..settings import Settings
+
+# Short, so that a frozen worker loses its partitions while clients still wait.
+_SESSION_SECONDS = 2.0
+_COMMAND_SECONDS = 5.0
+_PARTITIONS = 4
+_CHECKPOINT_SECONDS = 1.0
 
 # A service that is slow stands still most of the time: what is asked takes a fifth of a second longer, and more.
 _STANDING_SECONDS = 0.2
@@ -117,3 +130,38 @@ def _name(name: str) -> Name:
             return name
         case _:
             raise ServicesError(f"{name} is no service: choose kafka, postgres or redis")
+
+
+def settings_on(services: Services, data_dir: Path, besides: Mapping[str, Any]) -> Settings:
+    """Those of an installation of its own on some services, with settings besides."""
+    name = f"chaos_{uuid.uuid4().hex[:12]}"
+    urls: dict[str, Any] = {service.name: service.url for service in services.services}
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        kafka_bootstrap=urls["kafka"],
+        database_url=urlunsplit(urlsplit(urls["postgres"])._replace(path=f"/{name}")),
+        redis_url=urls["redis"],
+        topic_prefix=f"{name}.",
+        topic_partitions=_PARTITIONS,
+        session_timeout=_SESSION_SECONDS,
+        command_timeout=_COMMAND_SECONDS,
+        database_pool_size=8,
+        data_dir=data_dir,
+        http_host="127.0.0.1",
+        log_format="json",
+        rate_limit=0,
+        jwt_secret=SecretStr(secrets.token_urlsafe(32)),
+        audit_signing_key=SecretStr(b64encode(secrets.token_bytes(32)).decode()),
+        audit_checkpoint_interval=_CHECKPOINT_SECONDS,
+        **besides,
+    )
+
+
+async def create_database(settings: Settings) -> None:
+    """Make the database that the settings name."""
+    url = urlsplit(settings.database_url)
+    connection = await asyncpg.connect(urlunsplit(url._replace(path="/postgres")), timeout=10)
+    try:
+        await connection.execute(f'CREATE DATABASE "{url.path.lstrip("/")}"')
+    finally:
+        await connection.close(timeout=10)

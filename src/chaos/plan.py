@@ -5,15 +5,31 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any
 
 from ..agents.crash_points import CrashPoint
-from .lives import BRISK, LifePlan, plan_lives
+from .lives import BRISK, STEADY, LifePlan, Pace, plan_lives
 
 WORKERS = ("worker-1", "worker-2")
 JOINER = "worker-3"
 WEBS = ("web-1", "web-2")
 SERVICES = ("kafka", "postgres", "redis")
+
+SEALED = "keys"
+"""Requests and results are encrypted, and the key is changed in the middle of the run."""
+
+SERVED = "compliance"
+"""The workers have an executor, and there is a compliance server."""
+
+TOLD = "receiver"
+"""Somebody has webhooks registered."""
+
+IMPORTED = "import"
+"""An export of an old system is imported, by an import that is killed and begun again."""
+
+PARTS = (SEALED, SERVED, TOLD, IMPORTED)
+"""What a run may have besides: each has its own load, its own faults and its own judge."""
 
 # What it takes until a run flows, and what the last fault needs to be felt.
 _QUIET_BEGIN = 3.0
@@ -24,6 +40,16 @@ _GAPS = (2.5, 8.0)
 
 # After a fault its target is left alone for so long: a start takes two seconds, that of Kafka five.
 _CONVALESCENCE = 4.0
+
+# When keys are changed: as much goes on before as after, where the change itself takes some seconds.
+_ROTATION = 0.4
+
+# When the import begins, and after how many lines it is killed: some of its batches are done then.
+_IMPORT = 0.15
+
+# Of servers of others: longer than a call may take.
+_OUTAGE_SECONDS = 4.0
+_BETWEEN_OUTAGES = 20.0
 
 _FREEZABLE = ("decoded", "written", "committed", "sent")
 
@@ -39,7 +65,7 @@ class Fault:
     seconds: float
     """How long it lasts."""
     detail: str = ""
-    """The crash point, the skew of the clock in seconds, or how a worker leaves."""
+    """The crash point, the skew of the clock in seconds, how a worker leaves, or how far an import gets."""
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
@@ -54,6 +80,8 @@ class Plan:
     seconds: float
     faults: tuple[Fault, ...]
     lives: tuple[LifePlan, ...]
+    parts: tuple[str, ...] = ()
+    """Of PARTS."""
 
     def to_wire(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -104,14 +132,38 @@ _OTHER_CARDS = (
 )
 
 
-def make_plan(seed: int, seconds: float) -> Plan:
-    """The same plan for the same seed and length, wherever and whenever."""
-    return Plan(seed, seconds, tuple(plan_faults(seed, seconds)), plan_lives(seed, seconds))
+def make_plan(seed: int, seconds: float, pace: Pace = STEADY) -> Plan:
+    """The same plan for the same seed and length, wherever and whenever; even seeds have keys."""
+    parts = PARTS if seed % 2 == 0 else tuple(part for part in PARTS if part != SEALED)
+    faults = [*plan_faults(seed, seconds), *_faults_of(parts, seconds)]
+    lives = plan_lives(seed, seconds, pace, served=SERVED in parts)
+    return Plan(seed, seconds, tuple(sorted(faults, key=lambda fault: fault.at)), lives, parts)
 
 
-def make_proof(seed: int, seconds: float, faults: tuple[Fault, ...]) -> Plan:
-    """A short and dense run with just these faults."""
-    return Plan(seed, seconds, faults, plan_lives(seed, seconds, BRISK))
+def make_proof(seed: int, seconds: float, faults: tuple[Fault, ...], parts: tuple[str, ...]) -> Plan:
+    """A short and dense run with just these faults, and those that its parts bring along."""
+    both = sorted([*faults, *_faults_of(parts, seconds)], key=lambda fault: fault.at)
+    return Plan(seed, seconds, tuple(both), plan_lives(seed, seconds, BRISK, served=SERVED in parts), parts)
+
+
+def _faults_of(parts: Sequence[str], seconds: float) -> Iterator[Fault]:
+    """What happens in the middle of a run because of its parts."""
+    if SEALED in parts:
+        yield Fault(round(seconds * _ROTATION, 1), "rotate", SEALED, 0.0)
+    if SERVED in parts:
+        yield from _outages(SERVED, ("kill", "stop"), seconds * 0.2, seconds)
+    if TOLD in parts:
+        yield from _outages(TOLD, ("kill",), seconds * 0.3, seconds)
+    if IMPORTED in parts:
+        yield Fault(round(seconds * _IMPORT, 1), "import", IMPORTED, 0.0, "10")
+
+
+def _outages(target: str, kinds: Sequence[str], first: float, seconds: float) -> Iterator[Fault]:
+    """Somebody else's server is away, or says nothing, in turns."""
+    at, turns = first, cycle(kinds)
+    while at < seconds - _QUIET_END:
+        yield Fault(round(at, 1), next(turns), target, _OUTAGE_SECONDS)
+        at += _BETWEEN_OUTAGES
 
 
 def plan_faults(seed: int, seconds: float) -> Iterator[Fault]:

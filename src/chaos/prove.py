@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .page import page
-from .plan import Fault, Plan, make_plan, make_proof
+from .plan import PARTS, Fault, Plan, make_plan, make_proof
 from .run import SETTLE_SECONDS, Say, Stage, run
 from .sabotages import BY_NAME, SABOTAGES, Sabotage
 from .verdict import Verdict
@@ -49,7 +49,7 @@ async def _prove(stage: Stage, sabotage: Sabotage | None, seed: int, say: Say) -
     name = CONTROL if sabotage is None else sabotage.name
     faults = tuple(_all_faults()) if sabotage is None else sabotage.faults
     seconds = max(_PROOF_SECONDS, max((fault.at for fault in faults), default=0.0) + 1.0)
-    plan = make_proof(seed, seconds, faults)
+    plan = make_proof(seed, seconds, faults, PARTS if sabotage is None else sabotage.parts)
     patience = SETTLE_SECONDS if sabotage is None else _PATIENCE_SECONDS
     folder = stage.folder / (sabotage.name if sabotage else "no-sabotage")
     say(f"{name}: {plan.summary}")
@@ -92,7 +92,7 @@ def plan_of(seed: int, minutes: float, sabotage: Sabotage | None) -> Plan:
     """The plan of a run, or the short one in which a sabotage shows."""
     if sabotage is None:
         return make_plan(seed, minutes * 60)
-    return make_proof(seed, _PROOF_SECONDS, sabotage.faults)
+    return make_proof(seed, _PROOF_SECONDS, sabotage.faults, sabotage.parts)
 
 
 def _write(file: Path, text: str) -> None:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shutil
-import uuid
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
-import asyncpg
 import orjson
-from pydantic import SecretStr
 
 from ..bootstrap import migrate
 from ..models.errors import AssessmentStoreError
 from ..services import Services
-from ..settings import Settings
+from ..store.encryption import KeyRing
+from .besides import Besides
 from .clients import Clients, live_all
 from .evidence import Violation
 from .faults import Faults, Happened
@@ -32,7 +26,7 @@ from .http_client import HttpClient
 from .installation import Installation
 from .kafka_client import KafkaClient
 from .model import expect
-from .own_services import OwnServices
+from .own_services import OwnServices, create_database, settings_on
 from .plan import JOINER, WEBS, WORKERS, Plan
 from .records import judge_records
 from .sabotages import BY_NAME
@@ -42,13 +36,7 @@ from .truth import Truth
 from .verdict import Verdict, count_told
 from .world import World, read_world, settle
 
-# Short, so that a frozen worker loses its partitions while clients still wait.
-_SESSION_SECONDS = 2.0
-_COMMAND_SECONDS = 5.0
-_PARTITIONS = 4
-_CHECKPOINT_SECONDS = 1.0
-
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _BEGIN_SECONDS = 30.0
 
 # What is not applied, published and shown by then counts as lost.
@@ -126,12 +114,14 @@ class _Run:
         self._sabotage = sabotage
         self._patience = patience
         self._say = say
-        self._installation = Installation(_settings(stage, folder))
         broken = BY_NAME[sabotage].broken if sabotage else lambda _: ""
-        names = (*WORKERS, JOINER, *WEBS)
-        self._fleet = Fleet(
-            self._installation, names, {kind: broken(kind) for kind in ("worker", "web")}, folder / "logs"
+        self._besides = Besides(plan, folder, broken("import"))
+        self._installation = Installation(
+            settings_on(stage.services, folder.absolute() / _DATA, self._besides.settings)
         )
+        names = (*WORKERS, JOINER, *WEBS)
+        sabotages = {"worker": ",".join(filter(None, ("hurry", broken("worker")))), "web": broken("web")}
+        self._fleet = Fleet(self._installation, names, sabotages, folder / "logs")
         self._history = History(folder / "history.jsonl")
         self._seen: list[Seen] = []
 
@@ -143,9 +133,10 @@ class _Run:
     async def open(self, stack: AsyncExitStack) -> None:
         """Start workers, webs and clients, and wait until all are there."""
         self._say("schema and topics")
-        await _create_database(self._installation.settings)
+        await create_database(self._installation.settings)
         await migrate(self._installation.settings)
         self._say("workers and webs")
+        await self._besides.open(stack)
         stack.push_async_callback(self._fleet.destroy)
         await asyncio.gather(*(self._fleet.start(name) for name in (*WORKERS, *WEBS)))
         if late := await self._not_ready(_START_SECONDS):
@@ -163,9 +154,11 @@ class _Run:
             KafkaClient(settings, idempotent=False, compression="lz4"),
             KafkaClient(settings, idempotent=True, compression="gzip"),
         ]
-        self._clients = Clients(http, producers, self._history)
+        self._clients = Clients(http, producers, self._history, KeyRing.of(settings))
         stack.push_async_callback(self._clients.stop)
         await self._begin_to_watch(http, stack)
+        if not await self._besides.register(http):
+            raise ChaosError(f"the webs register no webhooks: see {self._fleet.log(WEBS[0])}")
 
     async def _not_ready(self, seconds: float) -> list[str]:
         """The workers and webs that are not ready within so many seconds."""
@@ -208,19 +201,23 @@ class _Run:
             self._say,
             patience=self._patience,
         )
+        self._faults.besides = self._besides.faults(self._installation, self._faults, self._clients)
         await asyncio.gather(live_all(self._plan.lives, self._clients.live), self._faults.run(self._plan.faults))
         self._say("everything is made good")
+        self._besides.close()
         await self._faults.heal()
         self._late = await self._not_ready(self._patience)
 
     async def judge(self) -> Verdict:
         """Wait until all has come to rest, and judge what is stored and what was told."""
         self._say("waiting until all is applied, published and shown")
-        unsettled = await settle(self._installation, self._patience, redis=True)
-        world = await read_world(self._installation, redis=True)
-        expected = expect(world.commands)
+        unsettled = await settle(self._installation, self._patience, redis=True, also=self._besides.unfinished)
         late = [f"{name} is not ready {self._patience:g} s after everything is made good" for name in self._late]
-        stored = [*late, *unsettled, *judge_records(world, expected)]
+        settings = self._installation.settings
+        unfinished = await self._besides.before_reading(settings)
+        world, besides, checked = self._besides.judge(await read_world(self._installation, redis=True), settings)
+        expected = expect(world.commands)
+        stored = [*late, *unsettled, *unfinished, *besides, *judge_records(world, expected)]
         if not stored:  # else the streams may wait for what never comes
             await self._until_all_is_seen(world)
         self._say("judging")
@@ -232,7 +229,7 @@ class _Run:
             sabotage=self._sabotage,
             seconds=_last(self._history.calls, self._faults.happened),
             violations=[*(Violation(words) for words in stored), *findings.violations],
-            checked={**findings.checked, **_looked_at(world)},
+            checked={**findings.checked, **checked, **_looked_at(world)},
             told=count_told(self._history.calls),
             happened=sorted(self._faults.happened, key=lambda item: item.began),
             notes=notes,
@@ -278,36 +275,3 @@ def _looked_at(world: World) -> dict[str, int]:
         "rows of the audit trail": len(world.tables["assessment_audit_trail"]),
         "assessments in Redis": len(world.redis or {}),
     }
-
-
-def _settings(stage: Stage, folder: Path) -> Settings:
-    """Those of an installation of its own on the services of the stage."""
-    name = f"chaos_{uuid.uuid4().hex[:12]}"
-    urls: dict[str, Any] = {service.name: service.url for service in stage.services.services}
-    return Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        kafka_bootstrap=urls["kafka"],
-        database_url=urlunsplit(urlsplit(urls["postgres"])._replace(path=f"/{name}")),
-        redis_url=urls["redis"],
-        topic_prefix=f"{name}.",
-        topic_partitions=_PARTITIONS,
-        session_timeout=_SESSION_SECONDS,
-        command_timeout=_COMMAND_SECONDS,
-        database_pool_size=8,
-        data_dir=folder.absolute() / _DATA,
-        http_host="127.0.0.1",
-        log_format="json",
-        rate_limit=0,
-        jwt_secret=SecretStr(secrets.token_urlsafe(32)),
-        audit_signing_key=SecretStr(b64encode(secrets.token_bytes(32)).decode()),
-        audit_checkpoint_interval=_CHECKPOINT_SECONDS,
-    )
-
-
-async def _create_database(settings: Settings) -> None:
-    url = urlsplit(settings.database_url)
-    connection = await asyncpg.connect(urlunsplit(url._replace(path="/postgres")), timeout=10)
-    try:
-        await connection.execute(f'CREATE DATABASE "{url.path.lstrip("/")}"')
-    finally:
-        await connection.close(timeout=10)

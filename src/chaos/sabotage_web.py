@@ -128,9 +128,9 @@ def slow_fill() -> None:
     """What was read from Postgres goes into Redis slowly: no sabotage, but a fault that the version guard is for."""
     fill = cache.SharedCache.bulk_set
 
-    async def slowly(self: cache.SharedCache, states: Any) -> None:
+    async def slowly(self: cache.SharedCache, states: Any, generation: bytes) -> None:
         await asyncio.sleep(_SLOW_FILL_SECONDS)
-        await fill(self, states)
+        await fill(self, states, generation)
 
     cache.SharedCache.bulk_set = slowly  # type: ignore[method-assign]
 

@@ -150,8 +150,9 @@ def no_catch_up() -> None:
     """A Redis that missed something is told that it did not."""
 
     async def pretend(self: Any) -> None:
-        await self._cache.forget_position(self._partition)
-        self._cache_position = self._claimed.next_offset
+        end = self._claimed.next_offset
+        await self._cache._redis.set(self._cache._position_key(self._partition), end)
+        self._cache_position = end
 
     commands.PartitionProcessor._catch_up_cache = pretend  # type: ignore[method-assign]
 

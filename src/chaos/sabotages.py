@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .plan import Fault
+from .plan import IMPORTED, SEALED, SERVED, TOLD, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +14,16 @@ class Sabotage:
 
     name: str
     where: str
-    """worker, web, or worker and web."""
+    """worker, web, worker and web, or import."""
     breaks: str
     """What is broken, in a sentence."""
     faults: tuple[Fault, ...] = ()
     """What has to happen for it to show."""
+    parts: tuple[str, ...] = ()
+    """What the run has to have besides."""
 
     def broken(self, kind: str) -> str:
-        """What is wrong with the workers, or with the webs: a name, or nothing."""
+        """What is wrong with the workers, the webs, or the import: a name, or nothing."""
         return self.name if kind in self.where else ""
 
 
@@ -73,6 +75,27 @@ SABOTAGES = (
     Sabotage("forget-the-key", "web", "The Idempotency-Key is not looked at."),
     Sabotage("ignore-if-match", "web", "If-Match is not looked at."),
     Sabotage("answer-with-now", "web", "A repeated command is answered with the present state."),
+    Sabotage("seal-nothing", "worker", "Payloads rest as they came.", parts=(SEALED,)),
+    Sabotage("forget-old-keys", "worker and web", "Only the newest key is known.", parts=(SEALED,)),
+    Sabotage(
+        "forget-old-fingerprints",
+        "worker and web",
+        "A command is not recognised any more once the key has changed.",
+        parts=(SEALED,),
+    ),
+    Sabotage("no-attempt-check", "worker", "A command is taken whichever attempt it is meant for."),
+    Sabotage(
+        "forget-attempts",
+        "worker",
+        "A worker follows the attempts that it began itself alone.",
+        (Fault(4.0, "kill", "worker-1", 0.2), Fault(6.0, "kill", "worker-2", 0.2)),
+        (SERVED,),
+    ),
+    Sabotage("made-up-result", "worker", "A server that does not answer has completed it.", parts=(SERVED,)),
+    Sabotage("forget-before-told", "worker", "A message leaves the queue before it is sent.", parts=(TOLD,)),
+    Sabotage("sign-something-else", "worker", "A message is signed for another body.", parts=(TOLD,)),
+    Sabotage("new-message-ids", "worker", "Each attempt to tell has an id of its own.", parts=(TOLD,)),
+    Sabotage("import-position-first", "import", "An import keeps its position before the batch.", parts=(IMPORTED,)),
     Sabotage("streams-from-now", "web", "A stream that comes back leaves out what it missed.", _WEB_DEATHS),
 )
 
@@ -80,12 +103,12 @@ BY_NAME = {sabotage.name: sabotage for sabotage in SABOTAGES}
 
 
 def apply(names: Sequence[str]) -> None:
-    """Break this process, which is about to become a worker or a web.
+    """Break this process, which is about to become a worker, a web or an import.
 
     Raises:
         KeyError: there is no such sabotage.
     """
-    from . import sabotage_web, sabotage_worker  # noqa: PLC0415 - they import all that can be broken
+    from .haste import hurry  # noqa: PLC0415 - what is not broken is not imported
     from .skew import skew  # noqa: PLC0415
 
     for name in names:
@@ -93,8 +116,19 @@ def apply(names: Sequence[str]) -> None:
         if kind == "skew":
             skew(float(amount))
             continue
-        breakers = [module.BREAKERS[name] for module in (sabotage_worker, sabotage_web) if name in module.BREAKERS]
+        if kind == "hurry":
+            hurry()
+            continue
+        breakers = [module[name] for module in breakers_by_module() if name in module]
         if not breakers:
             raise KeyError(name)
         for breaker in breakers:
             breaker()
+
+
+def breakers_by_module() -> Sequence[Mapping[str, Callable[[], None]]]:
+    """Every way to break something, by name; importing them imports all that can be broken."""
+    from . import sabotage_executor, sabotage_keys, sabotage_outward, sabotage_web, sabotage_worker  # noqa: PLC0415
+
+    modules = (sabotage_worker, sabotage_web, sabotage_keys, sabotage_executor, sabotage_outward)
+    return [module.BREAKERS for module in modules]

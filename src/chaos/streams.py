@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from ..client.sse import Message, SseParser
 from ..kafka import kafka_connection
 from ..settings import Settings
+from ..store.encryption import KeyRing
 from .history import Call, History, Kind, Told
 from .http_client import HttpClient
 
@@ -104,7 +105,8 @@ def _take(seen: Seen, assessment: str, message: Message) -> None:
 
 
 async def observe(settings: Settings, seen: Seen) -> None:
-    """Consume the events topic from its beginning, until cancelled."""
+    """Consume the events topic from its beginning, until cancelled, as somebody who has the keys."""
+    keys = KeyRing.of(settings)
     tps = [TopicPartition(settings.events_topic, number) for number in range(settings.topic_partitions)]
     positions = dict.fromkeys(tps, 0)
     while True:
@@ -118,7 +120,7 @@ async def observe(settings: Settings, seen: Seen) -> None:
                 consumer.seek(tp, position)
             seen.begun.set()
             async for record in consumer:
-                seen.event((record.value or b"").decode())
+                seen.event(keys.open_event((record.value or b"").decode()))
                 positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
         except (KafkaError, OSError):
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -47,7 +47,7 @@ class _Scale:
 def timeline(verdict: Verdict, calls: Sequence[Call]) -> str:
     """Draw it."""
     scale = _Scale(max(verdict.seconds, 1.0))
-    lanes = [*WORKERS, JOINER, *WEBS, *SERVICES]
+    lanes = [*WORKERS, JOINER, *WEBS, *SERVICES, *verdict.plan.parts]
     faults = len(lanes) * _LANE
     rates, times = faults + _GAP, faults + _CHART + 2 * _GAP
     height = times + _CHART + _GAP

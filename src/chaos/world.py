@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import asyncpg
 from redis.exceptions import RedisError
 
 from ..models.assessment import AssessmentRecord
@@ -18,14 +19,21 @@ from .topics import TopicRecord, emitted_watermarks, end_offsets, read_topic
 # How often is looked whether all has come to rest.
 _POLL_SECONDS = 0.1
 
+# Where one look takes longer, the whole machine stood still: that is nobody's fault.
+_LONGEST_LOOK_SECONDS = 10.0
+
 # A timer that is not due for so long does not disturb whoever reads everything.
 _SOON_SECONDS = 60.0
 
+# What was imported belongs to the old system until its first change here.
 _TIMERS = """
 SELECT count(*) FROM assessment_states
-WHERE (state = 'processing' AND lease_end(updated_at, request_data) < extract(epoch FROM NOW()) + $1::double precision)
+WHERE version > 1 AND (
+    (state = 'processing' AND lease_end(updated_at, request_data) < extract(epoch FROM NOW()) + $1::double precision)
     OR next_retry_at < NOW() + make_interval(secs => $1::double precision)
+)
 """
+NOTHING_ELSE: Mapping[str, str] = {}
 
 
 @dataclass
@@ -37,28 +45,45 @@ class World:
     rejections: dict[int, list[TopicRecord]]
     dead_letters: list[TopicRecord]
     states: dict[str, AssessmentRecord]
-    tables: dict[str, list[asyncpg.Record]]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
     evidence: list[str]
     """What the hashes and the signed checkpoints say against the audit trail."""
-    redis: dict[str, dict[bytes, bytes]] | None
+    redis: Mapping[str, Mapping[bytes, bytes]] | None
     """The hash of each assessment that Redis has; nothing where Redis is away."""
 
+    @property
+    def imported(self) -> set[str]:
+        """The assessments that came from the old system."""
+        return {row["assessment_id"] for row in self.tables["assessment_audit_trail"] if row["action"] == "imported"}
 
-async def settle(installation: Installation, deadline: float, *, redis: bool) -> list[str]:
-    """Wait until every command is applied, published and reflected, and say what is not by then."""
-    until = time.monotonic() + deadline
+
+async def settle(
+    installation: Installation, deadline: float, *, redis: bool, also: Mapping[str, str] = NOTHING_ELSE
+) -> list[str]:
+    """Wait until every command is applied, published and reflected, and say what is not by then.
+
+    Args:
+        installation: whose load has ended.
+        deadline: seconds to wait.
+        redis: whether Redis is there.
+        also: queries that count what else is to be waited for, by what they count.
+    """
+    left = deadline
     while True:
-        behind = await _behind(installation, redis=redis)
-        if not behind or time.monotonic() > until:
+        began = time.monotonic()
+        behind = await _behind(installation, redis=redis, also=also)
+        if not behind or left < 0:
             return behind
         await asyncio.sleep(_POLL_SECONDS)
+        left -= min(time.monotonic() - began, _LONGEST_LOOK_SECONDS)
 
 
-async def _behind(installation: Installation, *, redis: bool) -> list[str]:
+async def _behind(installation: Installation, *, redis: bool, also: Mapping[str, str]) -> list[str]:
     """Every position that is not at the end of the log, which grows while timers fire."""
     settings = installation.settings
     async with installation.database() as database:
         timers = await database.fetchval(_TIMERS, _SOON_SECONDS)
+        unfinished = {name: await database.fetchval(query) for name, query in also.items()}
         ends = await end_offsets(settings, settings.commands_topic, settings.topic_partitions)
         rows = await database.fetch("SELECT partition, next_offset, emitted_offset FROM command_offsets")
     applied = {row["partition"]: row["next_offset"] for row in rows}
@@ -73,6 +98,7 @@ async def _behind(installation: Installation, *, redis: bool) -> list[str]:
     ]
     ahead = [row for row in rows if row["emitted_offset"] > row["next_offset"]]
     behind += [f"{timers} timers are about to fire"] if timers else []
+    behind += [f"{count} {name}" for name, count in unfinished.items() if count]
     return [*behind, *(f"partition {row['partition']} is emitted beyond what is applied" for row in ahead)]
 
 
@@ -91,7 +117,7 @@ async def read_world(installation: Installation, *, redis: bool) -> World:
     settings = installation.settings
     count = settings.topic_partitions
     async with installation.database() as database:
-        tables = {
+        rows = {
             name: await database.fetch(f"SELECT * FROM {name} ORDER BY {order}")
             for name, order in {
                 "assessment_states": "assessment_id",
@@ -108,8 +134,8 @@ async def read_world(installation: Installation, *, redis: bool) -> World:
         events=await read_topic(settings, settings.events_topic, count),
         rejections=await read_topic(settings, settings.rejections_topic, count),
         dead_letters=(await read_topic(settings, settings.dead_letters_topic, 1))[0],
-        states={row["assessment_id"]: record_from_row(row) for row in tables["assessment_states"]},
-        tables=tables,
+        states={row["assessment_id"]: record_from_row(row) for row in rows["assessment_states"]},
+        tables={name: [dict(row) for row in found] for name, found in rows.items()},
         evidence=await evidence_against(installation),
         redis=await _read_redis(installation) if redis else None,
     )

@@ -48,15 +48,16 @@ async def rebuild_caches(settings: Settings, progress: Progress) -> dict[str, in
             # Positions first: what is applied after this was looked at is newer than what is told.
             positions = await store.positions()
             await cache.forget_all()
+            generation = await cache.generation()
             progress.expect(await store.count())
             async for states in store.states():
-                await cache.bulk_set(states)
+                await cache.bulk_set(states, generation)
                 counts["redisEntries"] += len(states)
                 if tables:
                     counts["tableEntries"] += _fill(tables, states, await store.partitions_of(states), positions)
                 progress.passed(len(states))
         for partition, position in positions.items():
-            await cache.reflect(partition, start=position, end=position, states={})
+            await cache.reflect(partition, start=position, end=position, states={}, may_begin=True)
     return counts
 
 

@@ -3,6 +3,13 @@
 Redis holds a hash for each assessment (`v` its version, `d` its JSON) and, for each command partition, the position
 up to which it reflects the truth. A worker that finds another position than its last one catches Redis up from the
 audit trail, so that neither an outage of Redis nor a crash leaves an old state behind.
+
+A Redis that lost a position may have been filled since by readers, with states that are old by now and that no position
+vouches for. So a position begins anew like this:
+
+1. There is another generation: whoever read Postgres before, and fills now, is refused.
+2. Every state is forgotten.
+3. The position is set: what is filled from here on was read after all that it stands for.
 """
 
 from __future__ import annotations
@@ -10,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import orjson
 from cachetools import TTLCache
@@ -27,28 +35,31 @@ _NAMES_AT_ONCE = 500
 _MEMORY_BYTES = 64 * 1024 * 1024
 _MEMORY_SECONDS = 300
 
-# KEYS: assessments. ARGV: time to live, then the version and the JSON of each.
+# KEYS: the generation, then assessments. ARGV: time to live, the generation when they were read, then the version and
+# the JSON of each. In another generation nothing is set.
 _SET_IF_NEWER = """
-for i, key in ipairs(KEYS) do
-  local version = redis.call('HGET', key, 'v')
-  if not version or tonumber(version) < tonumber(ARGV[i * 2]) then
-    redis.call('HSET', key, 'v', ARGV[i * 2], 'd', ARGV[i * 2 + 1])
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return end
+for i = 2, #KEYS do
+  local version = redis.call('HGET', KEYS[i], 'v')
+  if not version or tonumber(version) < tonumber(ARGV[i * 2 - 1]) then
+    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2 - 1], 'd', ARGV[i * 2])
   end
-  redis.call('PEXPIRE', key, ARGV[1])
+  redis.call('PEXPIRE', KEYS[i], ARGV[1])
 end
 """
 
 # KEYS: the position, then assessments. ARGV: time to live, the position before and after, how many of the assessments
-# (the first ones) are new, then versions and JSONs. Answers the position it found where that is not the one before;
-# then nothing is set.
+# (the first ones) are new, whether there may be no position yet, then versions and JSONs. Answers the position it found
+# where that is not the one before, or nothing where there is none and has to be; then nothing is set.
 _REFLECT = """
 local position = redis.call('GET', KEYS[1])
+if not position and ARGV[5] == '0' then return false end
 if position and position ~= ARGV[2] then return position end
 local created = tonumber(ARGV[4])
 for i = 2, #KEYS do
   local version = redis.call('HGET', KEYS[i], 'v')
-  if i - 1 <= created or not version or tonumber(version) < tonumber(ARGV[i * 2 + 1]) then
-    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2 + 1], 'd', ARGV[i * 2 + 2])
+  if i - 1 <= created or not version or tonumber(version) < tonumber(ARGV[i * 2 + 2]) then
+    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2 + 2], 'd', ARGV[i * 2 + 3])
   end
   redis.call('PEXPIRE', KEYS[i], ARGV[1])
 end
@@ -162,8 +173,22 @@ class SharedCache:
         pairs = zip(partitions, found, strict=True)
         return {partition: int(position) for partition, position in pairs if position is not None}
 
-    async def bulk_set(self, states: Iterable[AssessmentRecord]) -> None:
+    async def generation(self) -> bytes:
+        """What tells one time of Redis from another, to be asked for before what is filled in is read.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        with self._breaker.guard():
+            found = await self._redis.get(self._generation_key)
+        return found if isinstance(found, bytes) else b""
+
+    async def bulk_set(self, states: Iterable[AssessmentRecord], generation: bytes) -> None:
         """Fill in states that were read elsewhere; no older version ever replaces a newer one.
+
+        Args:
+            states: as they were read.
+            generation: of Redis, before they were read; in another one nothing is filled in.
 
         Raises:
             UnavailableError: Redis is away.
@@ -171,10 +196,10 @@ class SharedCache:
         states = list(states)
         if not states:
             return
-        keys = [self._key(state.assessment_id) for state in states]
+        keys = [self._generation_key, *(self._key(state.assessment_id) for state in states)]
         arguments = [item for state in states for item in (state.version, state.to_json())]
         with self._breaker.guard():
-            await self._redis.eval(_SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, *arguments)
+            await self._redis.eval(_SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, generation, *arguments)
 
     async def invalidate(self, assessment_ids: Collection[str]) -> None:
         """Forget assessments.
@@ -207,6 +232,7 @@ class SharedCache:
         states: Mapping[str, tuple[int, bytes]],
         created: Collection[str] = (),
         messages: Iterable[Message] = (),
+        may_begin: bool = False,
     ) -> int:
         """Take over what the offsets `start` to `end` - 1 of a partition changed, and publish messages, in one go.
 
@@ -217,6 +243,8 @@ class SharedCache:
             states: version and JSON of each changed assessment.
             created: those that are new: whatever Redis has of them is of one that was deleted.
             messages: what to publish, whatever the position is.
+            may_begin: whether, where Redis has no position, all that it has is known to be as new as `start`; else it
+                forgets everything first.
 
         Returns:
             The position that Redis is at now: `end`, or where it missed something before `start`, what it was at.
@@ -227,13 +255,17 @@ class SharedCache:
         if created:
             states = {**{key: states[key] for key in created}, **states}
         keys = [self._position_key(partition), *map(self._key, states)]
+        about = (_TTL_MILLISECONDS, start, end, len(created))
         arguments = [item for state in states.values() for item in state]
         with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.eval(_REFLECT, len(keys), *keys, _TTL_MILLISECONDS, start, end, len(created), *arguments)
+            pipeline.eval(_REFLECT, len(keys), *keys, *about, int(may_begin), *arguments)
             for channel, message in messages:
                 pipeline.publish(self._prefix + channel, message)
             position, *_ = await pipeline.execute()
+            if position is None:
+                await self._forget_states()
+                position = await self._redis.eval(_REFLECT, len(keys), *keys, *about, 1, *arguments)
         return int(position)
 
     async def forget_position(self, partition: int) -> None:
@@ -251,10 +283,19 @@ class SharedCache:
         Raises:
             UnavailableError: Redis is away.
         """
-        for kind in ("assessment", "position"):
-            async for names in self.scan(kind):
-                with redis_errors():
-                    await self._redis.unlink(*(f"{self._prefix}{kind}:{name}" for name in names))
+        # First the positions: a state that nobody vouches for is asked of Postgres.
+        async for names in self.scan("position"):
+            with redis_errors():
+                await self._redis.unlink(*(f"{self._prefix}position:{name}" for name in names))
+        await self._forget_states()
+
+    async def _forget_states(self) -> None:
+        """Begin another generation, and forget the states of all before."""
+        with redis_errors():
+            await self._redis.set(self._generation_key, uuid4().hex)
+        async for names in self.scan("assessment"):
+            with redis_errors():
+                await self._redis.unlink(*map(self._key, names))
 
     async def messages(self, *channels: str) -> AsyncIterator[Message]:
         """Listen on channels; an empty message on the first tells that the subscription stands.
@@ -282,6 +323,10 @@ class SharedCache:
         with redis_errors():
             information = await self._redis.info("server")
         return {"version": str(information["redis_version"])}
+
+    @property
+    def _generation_key(self) -> str:
+        return f"{self._prefix}generation"
 
     def _key(self, assessment_id: str) -> str:
         return f"{self._prefix}assessment:{assessment_id}"

@@ -7,6 +7,7 @@ together with the state; Postgres on the very connection that reads. A layer tha
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -115,6 +116,7 @@ class StateReader:
     async def _from_postgres(
         self, assessment_id: str, min_version: int, positions: Positions | None
     ) -> AssessmentRecord | None:
+        generation = await self._generation()
         state, from_primary = await self._router.read(
             partial(_get_state, assessment_id),
             positions,
@@ -123,11 +125,18 @@ class StateReader:
         if state is None or not (from_primary or state.state in UNCHANGING_STATES):
             # What a replica has may be old: a Redis that has just lost the newer version would keep it for minutes.
             return state
+        if generation is not None:
+            with suppress(UnavailableError):
+                await self._cache.bulk_set([state], generation)
+        return state
+
+    async def _generation(self) -> bytes | None:
+        """That of Redis; nothing while it is away."""
         try:
-            await self._cache.bulk_set([state])
+            return await self._cache.generation()
         except UnavailableError:
             CACHE_READS.labels("redis", "unavailable").inc()
-        return state
+            return None
 
 
 async def _get_state(assessment_id: str, connection: Connection) -> AssessmentRecord | None:

@@ -47,16 +47,39 @@ def reflected(*states: AssessmentRecord) -> dict[str, tuple[int, bytes]]:
 
 
 async def test_a_fill_never_replaces_a_newer_version(cache: SharedCache) -> None:
-    await cache.bulk_set([state(version=10)])
+    await cache.bulk_set([state(version=10)], b"")
 
-    await cache.bulk_set([state(version=9), state("a2")])
+    await cache.bulk_set([state(version=9), state("a2")], b"")
 
     found = await cache.bulk_get(["a1", "a2", "a3"])
     assert {key: item.version for key, item in found.items()} == {"a1": 10, "a2": 1}
 
 
+async def test_what_was_filled_while_redis_had_no_position_is_forgotten_with_the_first_one(cache: SharedCache) -> None:
+    """Nobody knows what was applied meanwhile: a worker that takes Redis for away does not tell it."""
+    await cache.bulk_set([state(), state("a2")], await cache.generation())
+
+    assert await cache.reflect(0, start=4, end=7, states=reflected(state("a2", version=2))) == 7
+
+    found = await cache.bulk_get(["a1", "a2"])
+    assert {key: item.version for key, item in found.items()} == {"a2": 2}
+
+
+async def test_a_fill_that_was_read_before_redis_forgot_everything_comes_too_late(cache: SharedCache) -> None:
+    await cache.reflect(0, start=0, end=5, states={})
+    before = await cache.generation()
+    await cache.forget_all()
+    await cache.reflect(0, start=6, end=6, states={})
+
+    await cache.bulk_set([state()], before)
+    late = await cache.get("a1")
+    await cache.bulk_set([state()], await cache.generation())
+
+    assert (late, await cache.get("a1")) == (None, state())
+
+
 async def test_what_is_invalidated_is_gone(cache: SharedCache) -> None:
-    await cache.bulk_set([state()])
+    await cache.bulk_set([state()], b"")
 
     await cache.invalidate(["a1", "never there"])
 
@@ -64,7 +87,7 @@ async def test_what_is_invalidated_is_gone(cache: SharedCache) -> None:
 
 
 async def test_entries_of_one_installation_are_not_seen_by_another(cache: SharedCache, redis: Redis) -> None:
-    await cache.bulk_set([state()])
+    await cache.bulk_set([state()], b"")
 
     assert await SharedCache(redis, "another.").get("a1") is None
 
@@ -94,8 +117,8 @@ async def test_positions_of_partitions_are_apart(cache: SharedCache) -> None:
 
 
 async def test_redis_answers_a_reader_only_where_it_reflects_enough(cache: SharedCache) -> None:
-    await cache.reflect(0, start=0, end=5, states=reflected(state()))
     await cache.reflect(1, start=0, end=2, states={})
+    await cache.reflect(0, start=0, end=5, states=reflected(state()))
 
     assert await cache.get("a1", Positions({0: 5, 1: 1})) == state()
     assert await cache.get("a1", Positions({})) == state()
@@ -152,7 +175,7 @@ async def test_a_cached_version_that_is_too_old_is_read_from_postgres(settings: 
             "INSERT INTO assessment_states (assessment_id, state, version, request_data)"
             " VALUES ('a1', 'pending', 4, '{}')"
         )
-        await cache.bulk_set([state(version=3)])
+        await cache.bulk_set([state(version=3)], b"")
         reader = StateReader(ReadRouter(pools.read, settings.commands_topic), cache)
 
         cached, fresh = await reader.get("a1"), await reader.get("a1", min_version=4)
@@ -205,7 +228,7 @@ async def test_what_is_new_replaces_what_is_left_of_a_deleted_one(cache: SharedC
 
 
 async def test_an_eviction_is_told_to_everybody(cache: SharedCache) -> None:
-    await cache.bulk_set([state(), state("a2")])
+    await cache.bulk_set([state(), state("a2")], b"")
     heard: list[bytes] = []
 
     async def listen() -> None:

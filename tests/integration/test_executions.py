@@ -96,6 +96,20 @@ async def test_only_the_own_partitions_are_looked_at(store: ExecutionStore, auth
     assert await store.open([1, 3], []) == []
 
 
+async def test_what_was_imported_is_left_to_the_old_system_until_it_changes_here(
+    store: ExecutionStore, author: Author
+) -> None:
+    at = "2026-01-02T03:04:05Z"
+    old = {"request": request(), "state": "pending", "createdAt": at, "updatedAt": at}
+    failed = old | {"state": "failed", "error": "broken", "completedAt": at}
+    await author.apply(command("i-1", "import", "waits", old), command("i-2", "import", "comes back", failed))
+    await author.apply(command("x-1", "retry", "comes back"))
+
+    assert await store.begin(PARTITIONS, [SERVER] * 9) == 1
+
+    assert (await taken(store)).keys() == {"comes back"}
+
+
 async def test_the_stages_of_an_attempt(store: ExecutionStore, author: Author) -> None:
     names = ["waits", "runs", "done", "failed", "cancelled", "cancelled early", "anothers", "retried"]
     await create(author, *names)

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from assessmentstore.agents.crash_points import CrashPoint, CrashPoints
-from assessmentstore.chaos.plan import SERVICES, WEBS, WORKERS, make_plan, plan_faults
-from assessmentstore.chaos.sabotages import BY_NAME, SABOTAGES
+from assessmentstore.chaos.plan import PARTS, SEALED, SERVICES, WEBS, WORKERS, make_plan, plan_faults
+from assessmentstore.chaos.sabotages import BY_NAME, SABOTAGES, breakers_by_module
 
 
 def test_the_same_seed_makes_the_same_plan_and_another_makes_another() -> None:
@@ -62,11 +62,23 @@ def test_every_crash_point_has_its_turn_and_those_of_the_sabotages_exist() -> No
 
 
 def test_there_are_more_than_ten_sabotages_and_each_has_a_way_to_break_something() -> None:
-    from assessmentstore.chaos import sabotage_web, sabotage_worker  # noqa: PLC0415 - nothing else needs them
-
-    breakers = {"worker": sabotage_worker.BREAKERS, "web": sabotage_web.BREAKERS}
+    names = {name for module in breakers_by_module() for name in module}
 
     assert len(BY_NAME) == len(SABOTAGES) > 10
     for sabotage in SABOTAGES:
+        assert sabotage.name in names
         for kind in sabotage.where.split(" and "):
-            assert sabotage.broken(kind) in breakers[kind]
+            assert sabotage.broken(kind) == sabotage.name
+
+
+def test_even_seeds_have_keys_and_every_run_has_the_other_parts_with_their_faults() -> None:
+    assert set(make_plan(2, 60).parts) == set(PARTS)
+    assert set(make_plan(3, 60).parts) == set(PARTS) - {SEALED}
+    assert {fault.target for fault in make_plan(2, 60).faults} >= set(PARTS)
+    assert [fault.at for fault in make_plan(2, 60).faults] == sorted(fault.at for fault in make_plan(2, 60).faults)
+
+
+def test_commands_may_be_meant_for_one_attempt_and_some_for_another() -> None:
+    ops = [op for life in make_plan(1, 400).lives for step in life.steps for op in step.ops if op.do == "command"]
+
+    assert {op.data["attempt"] for op in ops if "attempt" in op.data} >= {0, 1}

@@ -1,13 +1,14 @@
 -- begin_executions --
 -- Take on the pending assessments whose turn it is, of some partitions, one for each of the servers in $2, which may
--- repeat. A row of an attempt that is over makes room.
+-- repeat. A row of an attempt that is over makes room. What was imported is in the hands of the old system until its first
+-- change here.
 WITH picked AS (
     SELECT states.assessment_id, states.retry_count, trail.command_partition, trail.traceparent,
         extract(epoch FROM states.updated_at AT TIME ZONE 'UTC') - 60 * states.priority AS turn
     FROM assessment_states AS states
     JOIN assessment_audit_trail AS trail
         ON trail.assessment_id = states.assessment_id AND trail.new_version = states.version
-    WHERE states.state = 'pending' AND trail.command_partition = ANY($1::int[])
+    WHERE states.state = 'pending' AND trail.command_partition = ANY($1::int[]) AND trail.action <> 'imported'
         AND NOT EXISTS (
             SELECT FROM executions AS open
             WHERE open.assessment_id = states.assessment_id AND open.attempt = states.retry_count

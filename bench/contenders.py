@@ -37,6 +37,9 @@ class Contender:
     name: str
     arguments: tuple[str, ...]
     """Of the Python interpreter."""
+    python: str = sys.executable
+    stores: bool = True
+    """Whether it writes to Postgres."""
     share: float = 1.0
     """How much of the backlog it gets: its rate is what counts, and a slow one need not take all day."""
 
@@ -47,10 +50,16 @@ BARE = Contender("bare", ("-m", "bench.bare"))
 
 BARE_LANES = Contender("bare-lanes", ("-m", "bench.bare", "lanes"))
 
+QUIX = Contender("quix", ("-m", "bench.quix"), python=str(_HERE / "build/quix/bin/python"), stores=False)
+
 WEB = Contender("web", ("-m", "assessmentstore", "web"))
 """Competes with nobody: reads are measured on it."""
 
-CONTENDERS = (WORKER, PER_MESSAGE, BARE, BARE_LANES)
+CONTENDERS = (WORKER, PER_MESSAGE, BARE, BARE_LANES, QUIX)
+
+
+class NotInstalledError(Exception):
+    """What runs a contender is missing; the message says how to get it."""
 
 
 class ContenderDiedError(Exception):
@@ -88,6 +97,18 @@ class Running:
             self.process.send_signal(signal.SIGCONT)
 
 
+def check_installed(contender: Contender) -> None:
+    """Make sure that what runs a contender is there.
+
+    Raises:
+        NotInstalledError: it is not.
+    """
+    if not Path(contender.python).exists():
+        raise NotInstalledError(
+            f"{contender.name}: {contender.python} is missing; `make quix` installs it, and --only leaves it out"
+        )
+
+
 @asynccontextmanager
 async def running(contender: Contender, settings: Settings) -> AsyncIterator[Running]:
     """Run a contender on an installation, and end it."""
@@ -96,7 +117,7 @@ async def running(contender: Contender, settings: Settings) -> AsyncIterator[Run
     log = settings.data_dir / f"{contender.name}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            contender.python,
             *contender.arguments,
             env=os.environ | _environment(settings, port),
             cwd=_HERE,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from assessmentstore.services import Services
 from assessmentstore.settings import Settings
@@ -89,7 +90,7 @@ async def measure_throughput(contender: Contender, count: int, settings: Setting
             ended = await events.wait_for(warm + total, process)
         cpu = difference(used, clock.read())
         steps = await _steps(contender, process) - before
-        await _check(own, warm + total)
+        await (_check_stored if contender.stores else _check_committed)(own, warm + total)
     return Throughput(contender.name, total, ended - started, cpu, memory.bytes, steps)
 
 
@@ -102,7 +103,7 @@ def _lives(count: float) -> int:
     return max(1, round(count / len(LIFE))) * len(LIFE)
 
 
-async def _check(settings: Settings, count: int) -> None:
+async def _check_stored(settings: Settings, count: int) -> None:
     """Whoever was fast has done everything too."""
     connection = await asyncpg.connect(settings.database_url)
     try:
@@ -112,6 +113,19 @@ async def _check(settings: Settings, count: int) -> None:
         await connection.close()
     if (completed, audited) != (count // len(LIFE), count):
         raise AssertionError(f"{completed} assessments are completed and {audited} commands audited of {count}")
+
+
+async def _check_committed(settings: Settings, count: int) -> None:
+    """Whose events were all seen by a `read_committed` consumer has committed where they come from, too."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        positions = await admin.list_consumer_group_offsets(settings.app_id)
+    finally:
+        await admin.close()
+    committed = sum(position.offset for position in positions.values())
+    if committed != count:
+        raise AssertionError(f"{committed} commands are committed of {count}")
 
 
 async def measure_latency(

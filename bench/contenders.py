@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -38,6 +39,8 @@ class Contender:
     arguments: tuple[str, ...]
     """Of the Python interpreter."""
     python: str = sys.executable
+    made_by: str | None = None
+    """The target of the Makefile that installs what it needs besides."""
     stores: bool = True
     """Whether it writes to Postgres."""
     share: float = 1.0
@@ -50,7 +53,8 @@ BARE = Contender("bare", ("-m", "bench.bare"))
 
 BARE_LANES = Contender("bare-lanes", ("-m", "bench.bare", "lanes"))
 
-QUIX = Contender("quix", ("-m", "bench.quix"), python=str(_HERE / "build/quix/bin/python"), stores=False)
+_QUIX_PYTHON = str(_HERE / "build/quix/bin/python")
+QUIX = Contender("quix", ("-m", "bench.quix"), python=_QUIX_PYTHON, made_by="quix", stores=False)
 
 WEB = Contender("web", ("-m", "assessmentstore", "web"))
 """Competes with nobody: reads are measured on it."""
@@ -59,7 +63,7 @@ CONTENDERS = (WORKER, PER_MESSAGE, BARE, BARE_LANES, QUIX)
 
 
 class NotInstalledError(Exception):
-    """What runs a contender is missing; the message says how to get it."""
+    """What runs a contender cannot be installed."""
 
 
 class ContenderDiedError(Exception):
@@ -97,16 +101,17 @@ class Running:
             self.process.send_signal(signal.SIGCONT)
 
 
-def check_installed(contender: Contender) -> None:
-    """Make sure that what runs a contender is there.
+def install(contender: Contender) -> None:
+    """Install what runs a contender, where it is not there yet.
 
     Raises:
-        NotInstalledError: it is not.
+        NotInstalledError: that is not possible.
     """
-    if not Path(contender.python).exists():
-        raise NotInstalledError(
-            f"{contender.name}: {contender.python} is missing; `make quix` installs it, and --only leaves it out"
-        )
+    if contender.made_by is None:
+        return
+    made = subprocess.run(["make", "--silent", contender.made_by], cwd=_HERE, check=False)  # noqa: S607
+    if made.returncode != 0:
+        raise NotInstalledError(f"{contender.name}: `make {contender.made_by}` failed; --only leaves it out")
 
 
 @asynccontextmanager

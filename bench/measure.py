@@ -22,7 +22,7 @@ from .contenders import WORKER, Contender, Running, running
 from .events import Events, command_id, reading
 from .installation import fresh_installation
 from .steps import Steps, read_steps
-from .usage import CONTENDER, BusyShare, CpuClock, PeakMemory, difference
+from .usage import CONTENDER, BusyShare, CpuClock, PeakMemory, difference, others_cores
 from .workload import LIFE, Message, commands, partition_of, produce
 
 # Enough that connections are open, statements prepared and code paths warm.
@@ -41,7 +41,7 @@ class Throughput:
     commands: int
     seconds: float
     cpu: dict[str, float]
-    """CPU seconds of the contender and of each local service."""
+    """CPU seconds of the contender, of each local service, and of the measurement."""
     peak_memory: int
     """Bytes."""
     resting_memory: int
@@ -55,6 +55,11 @@ class Throughput:
         """Transitions a second."""
         return self.commands / self.seconds
 
+    @property
+    def others(self) -> float:
+        """Cores that were busy with what does not take part."""
+        return others_cores(self.busy, self.cpu, self.seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -67,6 +72,8 @@ class Latency:
     peak_memory: int
     cores: float
     """CPU seconds a second of the contender's own process."""
+    others: float
+    """Cores that were busy with what does not take part."""
     steps: Steps = field(default_factory=Steps)
 
     def percentile(self, percent: int) -> float:
@@ -182,12 +189,13 @@ async def measure_latency(
         async with memory.watching():
             warm = await send_at_pace(own, list(commands(whole_lives(pace * _WARM_UP_SECONDS), name="warm")), pace, {})
             before, clock = await _steps(contender, [process]), CpuClock(present, process.pid)
-            used, started = clock.read()[CONTENDER], time.perf_counter()
+            used, busy, started = clock.read(), BusyShare(), time.perf_counter()
             total = await send_at_pace(own, list(commands(whole_lives(pace * seconds), name="life")), pace, sent)
             await events.wait_for(first + warm + total, process)
-            cores = (clock.read()[CONTENDER] - used) / (time.perf_counter() - started)
+            lasted, used = time.perf_counter() - started, difference(used, clock.read())
+            cores, others = used[CONTENDER] / lasted, others_cores(busy.read(), used, lasted)
         steps = await _steps(contender, [process]) - before
-    return Latency(contender.name, pace, [1000 * each for each in taken], memory.bytes, cores, steps)
+    return Latency(contender.name, pace, [1000 * each for each in taken], memory.bytes, cores, others, steps)
 
 
 async def send_at_pace(

@@ -14,7 +14,7 @@ from .measure import Latency, Throughput
 from .steps import Steps
 from .tables import MEBI, row
 from .targets import Verdict, all_met
-from .usage import CONTENDER
+from .usage import CONTENDER, CORES
 
 RATIOS = {PER_MESSAGE.name: (">=", 8.0), BARE.name: (">=", 0.8), QUIX.name: (">", 1.0)}
 """How many times the rate of each other contender the worker has to reach."""
@@ -99,6 +99,11 @@ def _rates(result: Result) -> str:
     lines.append(row("median", *(f"{result.median(name):,.0f}" for name in names)))
     memory = (max(each.peak_memory for each in result.of(name)) / MEBI for name in names)
     lines.append(row("peak MiB", *(f"{each:,.0f}" for each in memory)))
+    others = (statistics.median(each.others for each in result.of(name)) for name in names)
+    lines.append(row("others' cores", *(f"{each:.2f}" for each in others)))
+    lines.append(
+        f"Others' cores: of the machine's {CORES}, busy with what does not take part; it should be next to none."
+    )
     return "\n".join(lines)
 
 
@@ -119,10 +124,12 @@ def _latencies(latencies: Sequence[Latency]) -> str:
     if not latencies:
         return ""
     lines = [f"Milliseconds from command to event at {latencies[0].pace:,} commands a second"]
-    lines.append(row("", "p50", "p99", "max", "peak MiB", "own cores"))
+    lines.append(row("", "p50", "p99", "max", "peak MiB", "own cores", "others'"))
     for each in latencies:
         values = (each.percentile(50), each.percentile(99), max(each.milliseconds), each.peak_memory / MEBI)
-        lines.append(row(each.contender, *(f"{value:,.1f}" for value in values), f"{each.cores:.2f}"))
+        lines.append(
+            row(each.contender, *(f"{value:,.1f}" for value in values), f"{each.cores:.2f}", f"{each.others:.2f}")
+        )
     return "\n".join(lines)
 
 
@@ -177,6 +184,7 @@ def _throughput(each: Throughput) -> dict[str, Any]:
         "rate": each.rate,
         "cpuSeconds": each.cpu,
         "peakMemoryBytes": each.peak_memory,
+        "othersCores": each.others,
         "steps": asdict(each.steps),
     }
 
@@ -190,5 +198,6 @@ def _latency(each: Latency) -> dict[str, Any]:
         "maxMs": max(each.milliseconds),
         "peakMemoryBytes": each.peak_memory,
         "ownCores": each.cores,
+        "othersCores": each.others,
         "steps": asdict(each.steps),
     }

@@ -133,11 +133,12 @@ def report(empty: Measured, full: Measured) -> tuple[str, Verdict]:
     sides, count = (empty, full), empty.rounds[0].commands
     lines = [
         f"{count:,} commands of new assessments, medians of {len(empty.rounds)} rounds, by assessments stored before",
-        row("stored", "seconds", "commands/s", "ms/batch", "read p50 ms", "read p95 ms"),
+        row("stored", "seconds", "commands/s", "ms/batch", "read p50 ms", "read p95 ms", "others' cores"),
     ]
     for side in sides:
         reads = statistics.quantiles(side.reads, n=20, method="inclusive")
-        figures = (side.seconds, count / side.seconds, _batch(side.steps), reads[9], reads[18])
+        others = statistics.median(each.others for each in side.rounds)
+        figures = (side.seconds, count / side.seconds, _batch(side.steps), reads[9], reads[18], others)
         lines.append(row(f"{side.stored:,}", *(f"{figure:,.2f}" for figure in figures)))
     lines += ["", "Microseconds a command in the lanes, by step", row("step", *(f"{side.stored:,}" for side in sides))]
     for step in sorted(full.steps.seconds, key=full.steps.seconds.__getitem__, reverse=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
@@ -14,11 +15,17 @@ _SAMPLE_SECONDS = 0.05
 
 
 CONTENDER = "contender"
-"""The name of our own processes among those of the services."""
+"""The name of a contender's processes among those of the services."""
+
+MEASURING = "bench"
+"""The name of this very process."""
+
+CORES = psutil.cpu_count() or 1
+"""Of the machine."""
 
 
 class CpuClock:
-    """CPU seconds that each service and the processes of a contender have used so far."""
+    """CPU seconds that each service, the processes of a contender, and this process have used so far."""
 
     def __init__(self, present: Services, *pids: int) -> None:
         self._processes = {CONTENDER: [psutil.Process(pid) for pid in pids]}
@@ -28,7 +35,8 @@ class CpuClock:
 
     def read(self) -> dict[str, float]:
         """The seconds by name; a service that is not a process of this machine is left out."""
-        return {name: sum(map(_seconds, processes)) for name, processes in self._processes.items()}
+        used = {name: sum(map(_seconds, processes)) for name, processes in self._processes.items()}
+        return used | {MEASURING: time.process_time()}  # without its children, which are all the others
 
 
 class BusyShare:
@@ -60,6 +68,11 @@ def _seconds(process: psutil.Process) -> float:
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """What was used between two readings."""
     return {name: after[name] - before[name] for name in before}
+
+
+def others_cores(busy: float, used: Mapping[str, float], seconds: float) -> float:
+    """Cores that were busy with what does not take part: where that is much, timings say little."""
+    return max(0.0, busy * CORES - sum(used.values()) / seconds)
 
 
 class PeakMemory:

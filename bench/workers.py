@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
-import psutil
 
 from assessmentstore.services import Services
 from assessmentstore.settings import Settings
@@ -27,7 +26,7 @@ from .installation import fresh_installation, running_services
 from .measure import Throughput, warm_up, work_off
 from .tables import row
 from .targets import Verdict, judge
-from .usage import CONTENDER
+from .usage import CONTENDER, CORES
 
 PARTITIONS = 4
 WORKERS = (1, 2)
@@ -95,11 +94,12 @@ def report(results: dict[int, list[Throughput]], cores: int) -> tuple[str, Verdi
     rounds = len(results[WORKERS[0]])
     lines = [
         f"Transitions a second over {PARTITIONS} partitions, medians of {rounds} rounds; cores in use, of {cores}",
-        row("workers", "rate", "machine", *titles),
+        row("workers", "rate", *titles, "others"),
     ]
     for workers, found in results.items():
-        used = (statistics.median(each.cpu[name] / each.seconds for each in found) for name in names)
-        lines.append(row(workers, f"{rate[workers]:,.0f}", f"{busy[workers] * cores:.2f}", *(f"{x:.2f}" for x in used)))
+        used = [statistics.median(each.cpu[name] / each.seconds for each in found) for name in names]
+        others = statistics.median(each.others for each in found)
+        lines.append(row(workers, f"{rate[workers]:,.0f}", *(f"{each:.2f}" for each in [*used, others])))
     if busy[1] >= _NOTHING_FREE:
         lines.append(
             f"With one worker {busy[1]:.0%} of the cores are busy already: none is free for a second one here, and the"
@@ -115,7 +115,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="exit with 1 where the target is missed")
     arguments = parser.parse_args()
-    told, verdict = report(asyncio.run(_measure(arguments)), psutil.cpu_count() or 1)
+    told, verdict = report(asyncio.run(_measure(arguments)), CORES)
     print(told)
     return judge([verdict], check=arguments.check)
 

@@ -31,7 +31,7 @@ def throughput(
 
 
 def latency(contender: str = WORKER.name, *, pace: int = PACE, milliseconds: float = 10) -> Latency:
-    return Latency(contender, pace, [milliseconds] * 100, 1 << 20, 0.3, STEPS)
+    return Latency(contender, pace, [milliseconds] * 100, 1 << 20, 0.3, 0.1, STEPS)
 
 
 @pytest.mark.parametrize(

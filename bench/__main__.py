@@ -9,19 +9,19 @@ from pathlib import Path
 
 import orjson
 
-from .contenders import BARE, CONTENDERS, WORKER
+from .contenders import BARE, CONTENDERS, WORKER, NotInstalledError, install
 from .installation import running_services
 from .measure import measure_latency, measure_throughput
-from .report import Result, as_json, text
+from .report import PACE, Result, as_json, text
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     names = [contender.name for contender in CONTENDERS]
     parser.add_argument("--commands", type=int, default=40_000, help="the backlog (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="0 leaves them out (default: %(default)s)")
     parser.add_argument("--only", choices=names, nargs="+", default=names, help="leave the others out")
-    parser.add_argument("--pace", type=int, default=500, help="commands a second for latency (default: %(default)s)")
+    parser.add_argument("--pace", type=int, default=PACE, help="commands a second for latency (default: %(default)s)")
     parser.add_argument("--latency-seconds", type=float, default=20, help="0 leaves it out (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
@@ -31,6 +31,8 @@ def _arguments() -> argparse.Namespace:
 async def _measure(arguments: argparse.Namespace) -> Result:
     result = Result()
     contenders = [contender for contender in CONTENDERS if contender.name in arguments.only]
+    for contender in contenders if arguments.rounds else ():
+        install(contender)
     async with running_services() as (settings, present):
         for number in range(1, arguments.rounds + 1):
             measured = {}
@@ -54,7 +56,10 @@ def _tell(line: str) -> None:
 def main() -> int:
     """Measure, print, and tell whether the targets are met where that is asked."""
     arguments = _arguments()
-    result = asyncio.run(_measure(arguments))
+    try:
+        result = asyncio.run(_measure(arguments))
+    except NotInstalledError as error:
+        raise SystemExit(str(error)) from error
     print(text(result))
     if arguments.json:
         arguments.json.write_bytes(orjson.dumps(as_json(result), option=orjson.OPT_INDENT_2))

@@ -25,19 +25,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from assessmentstore.settings import Settings
 from assessmentstore.store.queries import QUERIES
 
+from .fold import State, change, event, headers
+
 _BATCHES_WAITING = 2
 _SEND_BATCH_BYTES = 512 * 1024
 _RETRY_BACKOFF_MILLISECONDS = 10
-
-_TARGETS = {
-    "assessment.create": ("assessment.created", "pending"),
-    "assessment.start": ("assessment.started", "processing"),
-    "assessment.progress": ("assessment.progress", "processing"),
-    "assessment.complete": ("assessment.completed", "completed"),
-}
-
-# Version, state, progress, message, creation, start.
-State = tuple[int, str, int, str | None, datetime, datetime | None]
 
 
 class Batch:
@@ -55,29 +47,12 @@ class Batch:
     def add(self, message: Any) -> None:
         """Apply a command."""
         command = orjson.loads(message.value)
-        key, data, event_type = command["subject"], command["data"], _TARGETS[command["type"]]
-        if event_type[0] == "assessment.created":
-            before, version = None, 1
-            after: State = (1, "pending", 0, None, self._now, None)
-            data = {"priority": 5, "timeout": 300} | data | {"assessmentId": key, "timestamp": self._stamp}
-            extra: dict[str, Any] = {"request": data | {"userId": command["userid"]}}
-        else:
-            before = self._states[key]
-            version = before[0] + 1
-            after, extra = self._change(before, event_type, data)
+        key = command["subject"]
+        before = self._states.get(key)
+        after, extra = change(before, command, self._now)
         self._states[key] = after
         self._write_state(key, before, after, extra)
-        self._tell(message, command, event_type[0], version, before, after, extra)
-
-    def _change(self, before: State, event_type: tuple[str, str], data: Any) -> tuple[State, dict[str, Any]]:
-        version, _, progress, message, created, started = before
-        if event_type[0] == "assessment.started":
-            return (version + 1, "processing", progress, message, created, self._now), {}
-        if event_type[0] == "assessment.progress":
-            return (version + 1, "processing", data["progress"], data["message"], created, started), {}
-        duration = round((self._now - (started or self._now)).total_seconds() * 1000)
-        extra = {"result": data["result"], "durationMs": duration}
-        return (version + 1, "completed", 100, message, created, started), extra
+        self._tell(message, command, event(command, before, after, extra, self._stamp))
 
     def _write_state(self, key: str, before: State | None, after: State, extra: dict[str, Any]) -> None:
         version, state, progress, message, created, started = after
@@ -100,46 +75,13 @@ class Batch:
         row = self.created[key]
         return row[9], row[14]
 
-    def _tell(
-        self,
-        message: Any,
-        command: dict[str, Any],
-        event_type: str,
-        version: int,
-        before: State | None,
-        after: State,
-        extra: dict[str, Any],
-    ) -> None:
-        key, previous = command["subject"], None if before is None else before[1]
-        event = {
-            "assessmentId": key,
-            "version": version,
-            "state": after[1],
-            "previousState": previous,
-            "progress": after[2],
-            "message": after[3],
-            "commandId": command["id"],
-            "userId": command["userid"],
-            "occurredAt": self._stamp,
-            "type": event_type,
-            **extra,
-        }
-        value = orjson.dumps(event)
-        action = event_type.removeprefix("assessment.")
-        row = (key, action, previous, after[1], version, command["userid"], value.decode(), self._now, command["id"])
-        self.audit.append((*row, None, message.offset, command["traceparent"]))
-        headers = [
-            ("ce_specversion", b"1.0"),
-            ("ce_id", f"{key}:{version}".encode()),
-            ("ce_type", event_type.encode()),
-            ("ce_source", b"/assessmentstore"),
-            ("ce_subject", message.key),
-            ("ce_time", self._stamp.encode()),
-            ("content-type", b"application/json"),
-            ("ce_sequence", str(version).encode()),
-            ("traceparent", command["traceparent"].encode()),
-        ]
-        self.events.append((message.key, value, headers))
+    def _tell(self, message: Any, command: dict[str, Any], told: dict[str, Any]) -> None:
+        value, traceparent = orjson.dumps(told), command["traceparent"]
+        action = told["type"].removeprefix("assessment.")
+        place = (told["assessmentId"], action, told["previousState"], told["state"], told["version"])
+        row = (*place, told["userId"], value.decode(), self._now, told["commandId"])
+        self.audit.append((*row, None, message.offset, traceparent))
+        self.events.append((message.key, value, headers(told, traceparent)))
 
 
 class Lane:
@@ -202,10 +144,10 @@ class Lane:
 
     def _record_batches(self, batch: Batch) -> list[Any]:
         record_batches = [self._producer.create_batch()]
-        for key, value, headers in batch.events:
-            if record_batches[-1].append(key=key, value=value, timestamp=None, headers=headers) is None:
+        for key, value, with_it in batch.events:
+            if record_batches[-1].append(key=key, value=value, timestamp=None, headers=with_it) is None:
                 record_batches.append(self._producer.create_batch())
-                record_batches[-1].append(key=key, value=value, timestamp=None, headers=headers)
+                record_batches[-1].append(key=key, value=value, timestamp=None, headers=with_it)
         return record_batches
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -37,6 +38,11 @@ class Contender:
     name: str
     arguments: tuple[str, ...]
     """Of the Python interpreter."""
+    python: str = sys.executable
+    made_by: str | None = None
+    """The target of the Makefile that installs what it needs besides."""
+    stores: bool = True
+    """Whether it writes to Postgres."""
     share: float = 1.0
     """How much of the backlog it gets: its rate is what counts, and a slow one need not take all day."""
 
@@ -47,10 +53,17 @@ BARE = Contender("bare", ("-m", "bench.bare"))
 
 BARE_LANES = Contender("bare-lanes", ("-m", "bench.bare", "lanes"))
 
+_QUIX_PYTHON = str(_HERE / "build/quix/bin/python")
+QUIX = Contender("quix", ("-m", "bench.quix"), python=_QUIX_PYTHON, made_by="quix", stores=False)
+
 WEB = Contender("web", ("-m", "assessmentstore", "web"))
 """Competes with nobody: reads are measured on it."""
 
-CONTENDERS = (WORKER, PER_MESSAGE, BARE, BARE_LANES)
+CONTENDERS = (WORKER, PER_MESSAGE, BARE, BARE_LANES, QUIX)
+
+
+class NotInstalledError(Exception):
+    """What runs a contender cannot be installed."""
 
 
 class ContenderDiedError(Exception):
@@ -88,6 +101,19 @@ class Running:
             self.process.send_signal(signal.SIGCONT)
 
 
+def install(contender: Contender) -> None:
+    """Install what runs a contender, where it is not there yet.
+
+    Raises:
+        NotInstalledError: that is not possible.
+    """
+    if contender.made_by is None:
+        return
+    made = subprocess.run(["make", "--silent", contender.made_by], cwd=_HERE, check=False)  # noqa: S607
+    if made.returncode != 0:
+        raise NotInstalledError(f"{contender.name}: `make {contender.made_by}` failed; --only leaves it out")
+
+
 @asynccontextmanager
 async def running(contender: Contender, settings: Settings) -> AsyncIterator[Running]:
     """Run a contender on an installation, and end it."""
@@ -96,7 +122,7 @@ async def running(contender: Contender, settings: Settings) -> AsyncIterator[Run
     log = settings.data_dir / f"{contender.name}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            contender.python,
             *contender.arguments,
             env=os.environ | _environment(settings, port),
             cwd=_HERE,

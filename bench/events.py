@@ -37,18 +37,19 @@ class Events:
         self.latest = 0.0
         """When the latest arrived (`time.perf_counter`)."""
 
-    async def wait_for(self, count: int, running: Running) -> float:
+    async def wait_for(self, count: int, *running: Running) -> float:
         """Wait until there are so many, and tell when the last of them came.
 
         Raises:
-            ContenderDiedError: the contender ended before.
+            ContenderDiedError: one of those that work on it ended before.
             TimeoutError: nothing has come for a long time.
         """
         since = time.perf_counter()
         while self.count < count:
-            running.check()
+            for process in running:
+                process.check()
             if time.perf_counter() - max(since, self.latest) > _STUCK_SECONDS:
-                raise TimeoutError(f"only {self.count} of {count} events came:\n{running.log.read_text()[-4000:]}")
+                raise TimeoutError(f"only {self.count} of {count} events came:\n{running[0].log.read_text()[-4000:]}")
             await asyncio.sleep(_POLL_SECONDS)
         if self.count > count:
             raise AssertionError(f"{self.count} events came, where {count} commands were given")

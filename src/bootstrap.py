@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import faust
 import structlog
 import uvloop
 from aiohttp import web as aiohttp_web
 
 from .agents.app import CommandsApp, build_app
 from .agents.bridge import open_bridge
+from .agents.prompt import PromptWorker
 from .agents.topics import create_topics, topics_exist
 from .executor.executor import executing
 from .models.errors import UnavailableError
@@ -88,8 +88,7 @@ def run_worker(settings: Settings) -> int:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(_services_are_there(settings))
     app = build_app(settings, mount_web=_mount_worker_web, companions=[_executor, outward])
-    worker = faust.Worker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)
-    worker.spinner = None  # it would write escape codes among the log lines
+    worker = PromptWorker(app, loglevel="WARN", redirect_stdouts=False, override_logging=False, quiet=True)
     try:
         worker.execute_from_commandline()
     except SystemExit as ending:

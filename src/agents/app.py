@@ -40,6 +40,7 @@ from .commands import PartitionProcessor
 from .crash_points import CrashPoints
 from .evictions import evicting
 from .lanes import Lanes
+from .prompt import NoTables
 from .scrubber import Scrubber, scrubbing
 from .timers import Timers
 
@@ -309,6 +310,7 @@ def build_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         table_standby_replicas=0,
+        TableManager=NoTables,
         web_host=settings.http_host,
         web_port=settings.worker_port,
         web_bind=settings.http_host,

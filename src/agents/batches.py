@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 _FETCH_SECONDS = 0.2
 _FETCH_SECONDS_WHILE_BUSY = 0.05
 
+# How long the broker keeps a fetch that finds nothing. A claim asks for the bounds of its partition, and is answered
+# when the fetch before it is: four claims of quiet partitions took six seconds with Faust's own 1.5.
+_BROKER_WAIT_MILLISECONDS = 100
+
 # How long to look away while no lane wants records.
 _NOTHING_WANTED_SECONDS = 0.01
 
@@ -50,6 +54,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Commands that a producer sent in a transaction and took back are none.
         consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = _BROKER_WAIT_MILLISECONDS
         return consumer
 
     async def confirm_membership(self, generation: int) -> bool:

@@ -25,6 +25,9 @@ from .records import LoggedEvent, LogItem, command_offset, read_checkpoint, read
 # How long a fetch waits; a log that is read to its end is not waited for.
 _POLL_MILLISECONDS = 500
 
+# How long the broker keeps a fetch that finds nothing, and with it the answer to where a log ends: it comes after it.
+_BROKER_WAIT_MILLISECONDS = 50
+
 _RECORDS_AT_ONCE = 1000
 
 # Kafka gives up on a broker that is away after this; a replay is begun again by hand.
@@ -48,6 +51,7 @@ async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        fetch_max_wait_ms=_BROKER_WAIT_MILLISECONDS,
         request_timeout_ms=_REQUEST_MILLISECONDS,
     )
     with kafka_errors():

@@ -77,7 +77,7 @@ async def test_a_third_worker_that_joins_and_leaves_again_and_again_does_no_harm
     await cluster.until_owned_by(*stable)
 
     async with under_load(cluster.installation, seed=23, rate=200) as sender:
-        for _ in range(5):
+        for _ in range(3):
             third = cluster.start()
             await cluster.until_owned_by(*stable, third)
             third.terminate()

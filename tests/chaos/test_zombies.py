@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -48,11 +49,9 @@ async def _written(installation: Installation) -> dict[str, Any]:
 async def _freeze_and_wake(cluster: Cluster, seed: int, steps: Sequence[str]) -> None:
     """Freeze a worker at each step beside one that goes on, wake them in the quiet, and look for what they wrote."""
     heir = cluster.start()
-    zombies = []
     async with under_load(cluster.installation, seed=seed, rate=200) as sender:
-        for step in steps:
-            zombies.append(cluster.start(crash_point=step, sabotage="freeze"))
-            await zombies[-1].until_frozen()
+        zombies = [cluster.start(crash_point=step, sabotage="freeze") for step in steps]
+        await asyncio.gather(*(zombie.until_frozen() for zombie in zombies))
         await cluster.until_owned_by(heir)
     await settled(cluster.installation)
     before = await _written(cluster.installation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
 import re
@@ -24,11 +25,13 @@ from aiokafka.errors import IllegalOperation, IllegalStateError, KafkaError, Pro
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.structs import ConsumerRecord
 from faust.app.base import App
+from faust.tables import TableManager
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 from faust.web.drivers import aiohttp as aiohttp_driver
 
+from assessmentstore.agents.prompt import PromptWorker
 from assessmentstore.agents.records import FetchedRecord, _SlowBatch
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
@@ -45,6 +48,9 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
         faust.Schema.compile,
         ["self", "app", "on_key_decode_error", "on_value_decode_error", "default_propagate"],
     ),
+    (TableManager.on_start, ["self"]),
+    (TableManager._update_channels, ["self"]),
+    (mode.Worker._sentinel_task, ["self"]),
     (driver.Consumer._new_consumer_thread, ["self"]),
     (driver.AIOKafkaConsumerThread._create_worker_consumer, ["self", "transport"]),
     (driver.AIOKafkaConsumerThread._ensure_consumer, ["self"]),
@@ -130,11 +136,45 @@ def test_a_commit_asks_for_offsets_in_the_way_that_we_answer() -> None:
     assert "self._new_offset(tp)" in source
 
 
-async def test_a_consumer_keeps_its_isolation_level_where_we_set_it() -> None:
-    consumer = aiokafka.AIOKafkaConsumer(isolation_level="read_committed")
+async def test_a_consumer_keeps_its_options_where_we_set_them() -> None:
+    consumer = aiokafka.AIOKafkaConsumer(isolation_level="read_committed", fetch_max_wait_ms=7)
 
-    assert consumer._isolation_level == "read_committed"
-    assert "isolation_level=self._isolation_level" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+    assert (consumer._isolation_level, consumer._fetch_max_wait_ms) == ("read_committed", 7)
+    source = inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+    assert "isolation_level=self._isolation_level" in source
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source
+
+
+def test_the_worker_waits_a_second_at_its_start_and_its_end_unless_we_say_otherwise() -> None:
+    """What stands around the waits is what we do without them."""
+    began = inspect.getsource(TableManager.on_start)
+    assert re.findall(r"await (.+)", began) == [
+        "self.sleep(1.0)",
+        "self._update_channels()",
+        "self.recovery.start()",
+    ]
+    assert re.findall(r"await (.+)", inspect.getsource(mode.Worker._sentinel_task)) == ["asyncio.sleep(1.0)"]
+    assert "manager = self.conf.TableManager(" in inspect.getsource(App)
+
+
+async def test_the_end_of_a_worker_waits_for_what_was_cancelled() -> None:
+    tidied = False
+
+    async def work() -> None:
+        nonlocal tidied
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+            tidied = True
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    await object.__new__(PromptWorker)._sentinel_task()
+
+    assert (task.done(), tidied) == (True, True)
 
 
 def test_the_consumer_has_its_coordinator_where_we_look_for_it() -> None:

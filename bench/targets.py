@@ -1,0 +1,42 @@
+"""Figures beside their targets."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_RELATIONS = {">=": operator.ge, ">": operator.gt, "<": operator.lt, "<=": operator.le}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A figure, and whether it is where it has to be."""
+
+    what: str
+    value: float
+    relation: str
+    """One of >=, >, <, <=."""
+    target: float
+    unit: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether it is; what is compared is the figure itself, and not as it is printed."""
+        return bool(_RELATIONS[self.relation](self.value, self.target))
+
+    def __str__(self) -> str:
+        said = "met" if self.met else "MISSED"
+        return f"{self.what}: {self.value:.2f}{self.unit}, target {self.relation} {self.target:g}{self.unit}: {said}"
+
+
+def all_met(verdicts: Sequence[Verdict]) -> bool:
+    """Whether all are."""
+    return all(verdict.met for verdict in verdicts)
+
+
+def judge(verdicts: Sequence[Verdict], *, check: bool) -> int:
+    """Print them, and tell the exit code: 1 where one is missed and that is to be checked."""
+    for verdict in verdicts:
+        print(verdict)
+    return 1 if check and not all_met(verdicts) else 0

@@ -16,6 +16,7 @@ import orjson
 from aiohttp import web
 
 from ..services.processes import free_ports
+from .listener import Listener
 from .lives import is_served, number_of
 from .plan import Fault
 
@@ -57,39 +58,27 @@ class Said:
     forgotten: set[Key] = field(default_factory=set)
 
 
-class Compliance:
+class Compliance(Listener):
     """The server."""
 
     def __init__(self) -> None:
-        (self._port,) = free_ports(1, among=_PORTS)
+        (port,) = free_ports(1, among=_PORTS)
+        routes = [
+            web.post("/assessments", self._order),
+            web.get("/assessments/{id}/status", self._status),
+            web.delete("/assessments/{id}", self._forget),
+        ]
+        super().__init__(port, routes)
         self.said = Said()
         self.closing = False
         """Whether all is to come to an end at once."""
         self._known: dict[Key, _Order] = {}
         self._answering = asyncio.Event()
         self._answering.set()
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self._port}"
-
-    async def start(self) -> None:
-        """Listen."""
-        app = web.Application()
-        app.router.add_post("/assessments", self._order)
-        app.router.add_get("/assessments/{id}/status", self._status)
-        app.router.add_delete("/assessments/{id}", self._forget)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
 
     async def stop(self) -> None:
         """Be gone, with all that was under way."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        await super().stop()
         self._known.clear()
 
     async def happen(self, fault: Fault) -> None:

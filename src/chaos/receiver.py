@@ -14,6 +14,7 @@ from aiohttp import web
 from ..models.webhooks import NewWebhook
 from ..services.processes import free_ports
 from .http_client import HttpClient
+from .listener import Listener
 from .plan import WEBS, Fault
 
 _PORTS = range(13_000, 14_000)
@@ -47,35 +48,21 @@ class Hook:
     """How often each message came."""
 
 
-class Receiver:
+class Receiver(Listener):
     """The server that the webhooks of a run lead to."""
 
     def __init__(self, hooks: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Take who registers what."""
-        (self._port,) = free_ports(1, among=_PORTS)
+        (port,) = free_ports(1, among=_PORTS)
+        super().__init__(port, [web.post("/{number}", self._take)])
         self.hooks = [Hook(owner, wanted) for owner, wanted in hooks]
         self.closing = False
         """Whether everything is taken from now on."""
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Listen."""
-        app = web.Application()
-        app.router.add_post("/{number}", self._take)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-
-    async def stop(self) -> None:
-        """Be gone."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
 
     async def register(self, http: HttpClient) -> bool:
         """Register the webhooks, and say whether all are."""
         for number, hook in enumerate(self.hooks):
-            body = {"url": f"http://127.0.0.1:{self._port}/{number}", **hook.wanted}
+            body = {"url": f"{self.url}/{number}", **hook.wanted}
             headers = {"Idempotency-Key": f"webhook {number}"}
             for turn in range(_TRIES):
                 door = WEBS[turn % len(WEBS)]

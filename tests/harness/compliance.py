@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 from pydantic import SecretStr
 
+from assessmentstore.chaos.listener import Listener
 from assessmentstore.services.processes import free_ports
 from assessmentstore.settings import Settings
 
@@ -39,11 +40,17 @@ class Order(NamedTuple):
     request: dict[str, Any]
 
 
-class ScriptedServer:
+class ScriptedServer(Listener):
     """It remembers attempts by their Idempotency-Key until it is told to forget them, or all of it is lost."""
 
     def __init__(self) -> None:
-        (self.port,) = free_ports(1, among=_PORTS)
+        (port,) = free_ports(1, among=_PORTS)
+        routes = [
+            web.post("/assessments", self._order),
+            web.get("/assessments/{id}/status", self._status),
+            web.delete("/assessments/{id}", self._forget),
+        ]
+        super().__init__(port, routes)
         self.orders: list[Order] = []
         self.questions: Counter[str] = Counter()
         self.forgotten: list[tuple[str, str]] = []
@@ -55,30 +62,6 @@ class ScriptedServer:
         self.hanging.set()
         self.most_at_once = 0
         self._steps: dict[str, int] = defaultdict(int)
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        """Listen, with whatever is still known."""
-        app = web.Application()
-        app.router.add_post("/assessments", self._order)
-        app.router.add_get("/assessments/{id}/status", self._status)
-        app.router.add_delete("/assessments/{id}", self._forget)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-
-    async def stop(self) -> None:
-        """Be gone in the middle of everything."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            for connection in runner.server.connections if runner.server else ():
-                if connection.transport is not None:
-                    connection.transport.abort()
-            await runner.cleanup()
 
     def lose_everything(self) -> None:
         """Forget all attempts, as a restart would."""

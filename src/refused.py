@@ -41,8 +41,11 @@ def why_refused(error: BaseException) -> str | None:
 def unavailable(service: str, error: Exception) -> UnavailableError:
     """The error that says that a service, named as people do, cannot be used for now."""
     why = why_refused(error)
-    said = f"{type(error).__name__}: {error}"  # redis-py's repr keeps the message to itself
-    return UnavailableError(f"{service} does not answer: {said}" if why is None else f"{service} {why}: {error}")
+    if why is not None:
+        return UnavailableError(f"{service} {why}: {error}")
+    # redis-py's repr keeps the message to itself.
+    said = f"{type(error).__name__}: {error}" if isinstance(error, redis.RedisError) else repr(error)
+    return UnavailableError(f"{service} does not answer: {said}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -91,8 +91,10 @@ async def working(settings: Settings) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # A library may lose a cancellation that meets its last answer.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=1)
 
 
 @asynccontextmanager

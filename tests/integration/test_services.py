@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from assessmentstore import services
 from assessmentstore.services import Services, ServicesError, docker
+from assessmentstore.services.processes import are_free
 from assessmentstore.settings import ENV_PREFIX, Settings
 
 UP_THEN_SLEEP = """
@@ -79,10 +80,12 @@ def pids(there: Services | None) -> dict[str, int | None]:
 def kill(there: Services, name: str) -> None:
     pid = pids(there)[name]
     assert pid
+    connections = psutil.Process(pid).net_connections()
+    ports = [each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN]
     os.kill(pid, signal.SIGKILL)
-    # A killed process listens on until the kernel has got round to it.
+    # A killed process listens on until the kernel has got round to the last of its threads.
     deadline = time.monotonic() + 60
-    while runs(pid):
+    while runs(pid) or not are_free(ports):
         assert time.monotonic() < deadline, f"{name} to be gone"
 
 

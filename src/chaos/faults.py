@@ -165,7 +165,10 @@ class Faults:
         """Put one in its place that freezes at a crash point, and let it go on later."""
         await self._fleet.kill(fault.target)
         await self._fleet.start(fault.target, crash_point=fault.detail, broken=("freeze",))
-        await self._until(lambda: self._fleet.frozen(fault.target), _ARMED_SECONDS)
+        if not await self._until(lambda: self._fleet.frozen(fault.target), _ARMED_SECONDS):
+            # It would freeze later, when nobody is there any more to let it go on.
+            await self._fleet.kill(fault.target)
+            await self._fleet.start(fault.target)
         self._fleet.freeze(fault.target)
         await asyncio.sleep(fault.seconds)
         self._fleet.thaw(fault.target)

@@ -17,11 +17,9 @@ from .contenders import WORKER
 from .installation import running_services
 from .measure import Throughput, measure_throughput
 from .tables import MEBI, row
-from .targets import Verdict, judge
+from .targets import Verdict, judge, judge_growth
 
 BACKLOGS = (20_000, 80_000, 320_000)
-TARGET = 1.1
-"""How many times the peak of the last but one backlog that of the last may be."""
 
 
 async def _measure(backlogs: Sequence[int]) -> list[Throughput]:
@@ -41,12 +39,7 @@ def report(results: Sequence[Throughput]) -> tuple[str, list[Verdict]]:
     for each in results:
         memory = (f"{each.resting_memory / MEBI:,.0f}", f"{each.peak_memory / MEBI:,.0f}")
         lines.append(row(f"{each.commands:,}", *memory, f"{each.seconds:,.1f}", f"{each.rate:,.0f}"))
-    verdicts = []
-    if len(results) > 1:
-        before, last = results[-2:]
-        what = f"peak of {last.commands:,} / peak of {before.commands:,}"
-        verdicts.append(Verdict(what, last.peak_memory / before.peak_memory, "<", TARGET))
-    return "\n".join(lines), verdicts
+    return "\n".join(lines), judge_growth([(each.commands, each.peak_memory) for each in results])
 
 
 def main() -> int:

@@ -30,6 +30,18 @@ class Verdict:
         return f"{self.what}: {self.value:.2f}{self.unit}, target {self.relation} {self.target:g}{self.unit}: {said}"
 
 
+GROWTH = 1.1
+"""How many times the peak of the last but one size that of the last may be, where memory has a bound."""
+
+
+def judge_growth(peaks: Sequence[tuple[int, int]]) -> list[Verdict]:
+    """Whether memory has stopped growing, by (size, bytes at the peak) in the order of the sizes."""
+    if len(peaks) < 2:
+        return []
+    (before, former), (last, peak) = peaks[-2:]
+    return [Verdict(f"peak of {last:,} / peak of {before:,}", peak / former, "<", GROWTH)]
+
+
 def all_met(verdicts: Sequence[Verdict]) -> bool:
     """Whether all are."""
     return all(verdict.met for verdict in verdicts)

@@ -22,13 +22,11 @@ from .events import reading
 from .installation import fresh_installation, running_services
 from .measure import whole_lives
 from .tables import MEBI, row
-from .targets import Verdict, judge
+from .targets import Verdict, judge, judge_growth
 from .usage import PeakMemory
 from .workload import commands, produce
 
 EVENTS = (100_000, 1_000_000)
-TARGET = 1.1
-"""How many times the peak with the last but one number of events that with the last may be."""
 
 _VERIFY = Contender("verify", ("-m", "assessmentstore", "verify", "--json"))
 
@@ -83,12 +81,7 @@ def report(results: Sequence[Verified]) -> tuple[str, list[Verdict]]:
     for each in results:
         rate = each.events / each.seconds
         lines.append(row(f"{each.events:,}", f"{each.peak_memory / MEBI:,.0f}", f"{each.seconds:,.1f}", f"{rate:,.0f}"))
-    verdicts = []
-    if len(results) > 1:
-        before, last = results[-2:]
-        what = f"peak of {last.events:,} / peak of {before.events:,}"
-        verdicts.append(Verdict(what, last.peak_memory / before.peak_memory, "<", TARGET))
-    return "\n".join(lines), verdicts
+    return "\n".join(lines), judge_growth([(each.events, each.peak_memory) for each in results])
 
 
 def main() -> int:

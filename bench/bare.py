@@ -127,8 +127,8 @@ class Lane:
             if batch.updated:
                 updated = [(*row, None, None) for row in batch.updated.values()]
                 await connection.execute(QUERIES["update_states"], *zip(*updated, strict=True))
-            audit = zip(*((*row, None, None) for row in batch.audit), strict=True)
-            await connection.execute(QUERIES["insert_audit"], self._partition, *audit)
+            audit = zip(*((self._partition, *row, None, None) for row in batch.audit), strict=True)
+            await connection.execute(QUERIES["insert_audit"], *audit)
 
     async def _publish(self, batch: Batch, position: int) -> None:
         settings, producer = self._settings, self._producer

@@ -35,8 +35,7 @@ from ..store.table import StateTable
 from ..store.timers import TimerStore
 from .batches import BatchConsumer, BatchTransport
 from .caught_up import Position
-from .checkpoints import Checkpoints
-from .commands import PartitionProcessor
+from .commands import PartitionProcessors
 from .crash_points import CrashPoints
 from .evictions import evicting
 from .lanes import Lanes
@@ -203,35 +202,24 @@ class CommandsApp(faust.App):
             if lane.flowing
         }
 
-    def _processors(self, tables: Tables, keys: KeyRing) -> Callable[[int], PartitionProcessor]:
-        store, checkpoints = BatchStore(self.pools.write), CheckpointStore(self.pools.write)
+    def _processors(self, tables: Tables, keys: KeyRing) -> Callable[[], PartitionProcessors]:
         key = signing_key(self.settings)
         if key is None:
             log.warning("the audit trail is chained, but no checkpoint is made: set ASSESSMENTSTORE_AUDIT_SIGNING_KEY")
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.crash_points = CrashPoints.from_environment()
-
-        def new_processor(partition: int) -> PartitionProcessor:
-            return PartitionProcessor(
-                self.settings,
-                partition,
-                owner=owner,
-                store=store,
-                cache=self.shared_cache,
-                table=tables.open(partition),
-                checkpoints=Checkpoints(
-                    checkpoints,
-                    partition,
-                    key=key,
-                    interval=self.settings.audit_checkpoint_interval,
-                    crash_points=self.crash_points,
-                ),
-                keys=keys,
-                crash_points=self.crash_points,
-                tell=self._tell,
-            )
-
-        return new_processor
+        return lambda: PartitionProcessors(
+            self.settings,
+            owner=owner,
+            store=BatchStore(self.pools.write),
+            cache=self.shared_cache,
+            open_table=tables.open,
+            checkpoints=CheckpointStore(self.pools.write),
+            signing_key=key,
+            keys=keys,
+            crash_points=self.crash_points,
+            tell=self._tell,
+        )
 
     def _tell(self, changed: Mapping[str, AssessmentRecord]) -> None:
         for listener in self.listeners:

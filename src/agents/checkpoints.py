@@ -73,7 +73,7 @@ class Checkpoints:
             # Where Kafka has let the watermark expire, the last is published again: in its topic it replaces itself.
             first = last.sequence if published is None else published
             if missing := await self._store.since(self._partition, first):
-                await publisher.publish_checkpoints(missing)
+                await publisher.publish_checkpoints(self._partition, missing)
         self._due_at = time.monotonic() + self._interval
 
     async def make_due(self, claim: PartitionClaim, publisher: Publisher) -> None:
@@ -89,6 +89,6 @@ class Checkpoints:
         made = await self._store.make(claim, self._key)
         self._crash_points.reach(CrashPoint.CHECKPOINTED)
         if made is not None:
-            await publisher.publish_checkpoints([made])
+            await publisher.publish_checkpoints(self._partition, [made])
         self._reached = claim.next_offset if made is None else made.end_offset
         self._due_at = time.monotonic() + self._interval

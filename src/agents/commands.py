@@ -1,5 +1,7 @@
 """One partition's commands, exactly once: how a partition is taken over, and the seven steps of a batch.
 
+Steps 4 and 6 are shared by whatever partitions of the worker are there at the time (docs/adr/0020).
+
     1. Decode     records become commands; what is none becomes a dead letter
     2. Load       the states that the batch touches: from the table, else from Postgres
     3. Fold       command after command through `decide` and `evolve`
@@ -13,7 +15,6 @@ Refresh comes before publish, so that whoever has seen an event reads its state 
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,64 +23,102 @@ from dataclasses import replace
 import structlog
 
 from ..models.assessment import AssessmentRecord
-from ..models.commands import CREATING, Command, CommandType
 from ..models.errors import UnavailableError
 from ..settings import Settings
-from ..store.batch import BatchStore, BatchTransaction, PartitionClaim
+from ..store.batch import BatchStore, FencedError, PartitionClaim
 from ..store.cache import SharedCache, changes_message
+from ..store.changes import Outbox
+from ..store.checkpoints import CheckpointStore
 from ..store.encryption import KeyRing
-from ..store.postgres import StaleViewError, UnstorableError
+from ..store.postgres import UnstorableError
 from ..store.replies import reply_message
+from ..store.signing import SigningKey
 from ..store.table import StateTable
-from ..telemetry import BATCH_SIZE, BATCH_STEP_TIME, RESUMED, VERSION_CONFLICTS
+from ..telemetry import BATCH_SIZE, BATCH_STEP_TIME, RESUMED
 from .checkpoints import Checkpoints
+from .committer import Committer, Share
 from .crash_points import CrashPoint, CrashPoints
-from .fold import Decoded, Folded, Record, dead_letter, decode, fold
+from .fold import Decoded, Folded, Record, dead_letter, decode
 from .observe import observe_batch
-from .publisher import Publisher
+from .publisher import Publisher, Publishers
 
 log = structlog.get_logger(__name__)
 
 # Offsets that are read back from the audit trail at once, when a view is caught up or events are published late.
 _CATCH_UP_OFFSETS = 5000
 
-# A batch that does not fit Postgres' own rows so many times never will: somebody changed some of them and not others,
-# as when a version is set back that the audit trail has already.
-_MOST_DECISIONS = 5
-
 # A table that is further behind is not worth catching up: it starts empty and fills from Postgres as needed.
 _CATCH_UP_LIMIT = 100_000
+
+
+class PartitionProcessors:
+    """What applies the commands of a worker's partitions in one generation of the consumer group."""
+
+    def __init__(  # noqa: PLR0913 - all that a batch touches, each by its name
+        self,
+        settings: Settings,
+        *,
+        owner: str,
+        store: BatchStore,
+        cache: SharedCache,
+        open_table: Callable[[int], StateTable],
+        checkpoints: CheckpointStore,
+        signing_key: SigningKey | None,
+        keys: KeyRing,
+        crash_points: CrashPoints,
+        tell: Callable[[Mapping[str, AssessmentRecord]], None] = lambda _: None,
+    ) -> None:
+        self.settings = settings
+        self.owner = owner
+        self.store = store
+        self.cache = cache
+        self.crash_points = crash_points
+        self.tell = tell
+        # Without keys nothing is asked for each command.
+        self.keys = keys or None
+        self.committer = Committer(
+            store, keys=keys, retries=settings.retry_policy, batch_size=settings.batch_size, crash_points=crash_points
+        )
+        self.publishers = Publishers(settings, crash_points)
+        self._open_table = open_table
+        self._checkpoints = checkpoints
+        self._signing_key = signing_key
+
+    def new(self, partition: int) -> PartitionProcessor:
+        """What applies the commands of a partition."""
+        checkpoints = Checkpoints(
+            self._checkpoints,
+            partition,
+            key=self._signing_key,
+            interval=self.settings.audit_checkpoint_interval,
+            crash_points=self.crash_points,
+        )
+        return PartitionProcessor(self, partition, self._open_table(partition), checkpoints)
+
+    async def close(self) -> None:
+        """Let go of the producer, once the lanes have ended."""
+        await self.committer.close()
+        await self.publishers.close()
 
 
 class PartitionProcessor:
     """Applies the commands of one partition, from the moment it is claimed."""
 
-    def __init__(  # noqa: PLR0913 - all that a batch touches, each by its name
-        self,
-        settings: Settings,
-        partition: int,
-        *,
-        owner: str,
-        store: BatchStore,
-        cache: SharedCache,
-        table: StateTable,
-        checkpoints: Checkpoints,
-        keys: KeyRing,
-        crash_points: CrashPoints,
-        tell: Callable[[Mapping[str, AssessmentRecord]], None] = lambda _: None,
+    def __init__(
+        self, shared: PartitionProcessors, partition: int, table: StateTable, checkpoints: Checkpoints
     ) -> None:
-        self._settings = settings
+        self._settings = shared.settings
         self._partition = partition
-        self._retries = settings.retry_policy
-        self._owner = owner
-        self._store = store
-        self._cache = cache
+        self._owner = shared.owner
+        self._store = shared.store
+        self._cache = shared.cache
         self._table = table
         self._checkpoints = checkpoints
-        self._crash_points = crash_points
-        self._tell = tell
-        # Without keys nothing is asked for each command and event.
-        self._keys = keys or None
+        self._committer = shared.committer
+        self._publishers = shared.publishers
+        self._crash_points = shared.crash_points
+        self._tell = shared.tell
+        self._keys = shared.keys
         self._publisher: Publisher | None = None
         self._claim: PartitionClaim | None = None
         self._cache_position: int | None = None
@@ -88,6 +127,8 @@ class PartitionProcessor:
         """Where the last committed batch began."""
         self._published = False
         """Whether everything committed is published."""
+        self._is_cautious = False
+        """Whether the next batch goes alone: what made it fail would make others fail."""
 
     @property
     def next_offset(self) -> int:
@@ -101,27 +142,25 @@ class PartitionProcessor:
             FencedError: somebody else took the partition since this processor had it.
             UnavailableError: Postgres or Kafka is away.
         """
-        await self.release()
-        self._published = False
-        self._publisher = Publisher(self._settings, self._partition, self._crash_points)
-        # The order is the argument: once the producer before is fenced, and the claim before too, neither the
-        # watermark nor the applied position can move any more.
-        await self._publisher.start()
+        self._published, self._is_cautious = False, self._claim is not None
+        publisher = self._publisher = await self._publishers.current()
         epoch = None if self._claim is None else self._claim.epoch
         self._claim = await self._store.claim(
-            self._settings.commands_topic, self._partition, owner=self._owner, epoch=epoch
+            self._settings.commands_topic,
+            self._partition,
+            owner=self._owner,
+            epoch=epoch,
+            producer=publisher.transactional_id,
         )
         self._crash_points.reach(CrashPoint.CLAIMED)
+        # The order is the argument: once the claim before cannot commit any more, and every producer that its owners
+        # have named cannot publish any more, neither the applied position nor the watermark can move.
+        await self._publishers.fence(self._claim.former_producers)
         await self._catch_up_table()
         await self._catch_up_cache()
         await self._resume()
+        await self._store.forget_former_producers(self._claim, publisher.transactional_id)
         self._crash_points.reach(CrashPoint.RESUMED)
-
-    async def release(self) -> None:
-        """Let go of the producer."""
-        if self._publisher is not None:
-            publisher, self._publisher = self._publisher, None
-            await publisher.stop()
 
     async def apply(self, records: Sequence[Record]) -> None:
         """Apply a batch of records; those that are applied already are passed over.
@@ -136,6 +175,7 @@ class PartitionProcessor:
         self._crash_points.reach(CrashPoint.DECODED)
         if batch:
             await self._apply(batch, records)
+            self._is_cautious = False
             await self._checkpoints.make_due(self._claimed, self._publishing)
 
     async def maintain(self) -> None:
@@ -171,52 +211,19 @@ class PartitionProcessor:
         observe_batch(batch, folded)
 
     async def _commit(self, batch: Sequence[Decoded]) -> Folded:
-        """Steps 2 to 4, again from Postgres' own rows where a view was stale.
+        """Steps 2 to 4.
 
         Raises:
             UnstorableError: Postgres refuses a value, or its own rows contradict each other.
         """
-        end = batch[-1].offset + 1
-        for attempt in itertools.count(1):
-            try:
-                with self._step("commit"):
-                    async with self._store.transaction(self._claimed, next_offset=end) as transaction:
-                        self._crash_points.reach(CrashPoint.FENCED)
-                        folded = await self._decide(transaction, batch, fresh=attempt > 1)
-                        self._crash_points.reach(CrashPoint.FOLDED)
-                        heads = {} if attempt > 1 else self._table.heads(folded.changes.before)
-                        folded.heads = await transaction.write(folded.changes, heads)
-                        self._crash_points.reach(CrashPoint.WRITTEN)
-            except StaleViewError as error:
-                VERSION_CONFLICTS.inc()
-                log.warning("the batch is decided again: a view was stale", partition=self._partition, why=str(error))
-                if attempt == _MOST_DECISIONS:
-                    raise UnstorableError(f"rows contradict each other: {error}") from error
-            else:
-                break
+        share = Share(self._claimed, self._table, batch)
+        with self._step("commit"):
+            folded = await self._committer.commit(share, alone=self._is_cautious)
         self._published = False
         self._committed_from = self._claimed.next_offset
-        self._claim = replace(self._claimed, next_offset=end)
+        self._claim = replace(self._claimed, next_offset=share.end)
         self._crash_points.reach(CrashPoint.COMMITTED)
         BATCH_SIZE.observe(len(batch))
-        return folded
-
-    async def _decide(self, transaction: BatchTransaction, batch: Sequence[Decoded], *, fresh: bool) -> Folded:
-        """Load and fold; a refusal is final only when it was decided on Postgres' own row."""
-        headers = [header for decoded in batch if (header := decoded.header)]
-        touched = {decoded.item.header.assessment_id for decoded in batch if isinstance(decoded.item, Command)}
-        known = await transaction.known({header.id for header in headers}) if headers else {}
-        states = {} if fresh else self._table.bulk_get(touched)
-        if missing := touched - states.keys() - (set() if fresh else _created(batch)):
-            states |= await transaction.load(missing)
-        self._crash_points.reach(CrashPoint.LOADED)
-        seal = self._keys and self._keys.seal_event
-        folded = fold(batch, states, known, transaction.now, seal, self._retries)
-        if not fresh and folded.refused_ids:
-            truth = await transaction.load(folded.refused_ids)
-            stale = [key for key in folded.refused_ids if states.get(key) != truth.get(key)]
-            if stale:
-                raise StaleViewError(f"a refusal was decided on an old version of {stale[0]}")
         return folded
 
     async def _refresh(self, folded: Folded, end: int) -> None:
@@ -248,13 +255,20 @@ class PartitionProcessor:
 
     async def _publish(self, folded: Folded, end: int) -> None:
         """Step 6."""
-        await self._publishing.publish(folded.changes.outbox(), end)
+        await self._publish_outbox(folded.changes.outbox(), end)
         self._published = True
         self._crash_points.reach(CrashPoint.PUBLISHED)
 
+    async def _publish_outbox(self, outbox: Outbox, end: int) -> None:
+        try:
+            await self._publishing.publish(self._partition, outbox, end, alone=self._is_cautious)
+        except FencedError as error:
+            # Whoever took one partition ends the producer of all: a claim tells whether it was this one.
+            raise UnavailableError(f"{error}, or for another one of the same producer: it is claimed again") from error
+
     async def _resume(self) -> None:
         """Publish what was committed but not published, before anything new."""
-        claim, published = self._claimed, await self._publishing.watermarks()
+        claim, published = self._claimed, await self._publishing.watermarks(self._partition)
         watermark = published.emitted or 0
         if watermark > claim.next_offset:
             raise UnavailableError(
@@ -264,7 +278,7 @@ class PartitionProcessor:
             )
         position = max(watermark, claim.emitted_offset)
         for end in _steps(position, claim.next_offset):
-            await self._publishing.publish(await self._store.outbox(self._partition, position, end), end)
+            await self._publish_outbox(await self._store.outbox(self._partition, position, end), end)
             RESUMED.inc(end - position)
             position = end
         self._published = True
@@ -331,15 +345,6 @@ def _steps(position: int, end: int) -> Iterator[int]:
     while position < end:
         position = min(position + _CATCH_UP_OFFSETS, end)
         yield position
-
-
-def _created(batch: Sequence[Decoded]) -> set[str]:
-    """The assessments whose first command in the batch creates them: Postgres will tell if one exists already."""
-    first: dict[str, CommandType] = {}
-    for decoded in batch:
-        if isinstance(decoded.item, Command):
-            first.setdefault(decoded.item.header.assessment_id, decoded.item.header.type)
-    return {key for key, kind in first.items() if kind in CREATING}
 
 
 def _unstorable(decoded: Decoded, records: Sequence[Record], error: UnstorableError) -> Decoded:

@@ -87,7 +87,7 @@ class Folded:
 def fold(
     batch: Sequence[Decoded],
     states: Mapping[str, AssessmentRecord],
-    known: Mapping[str, bytes],
+    known: dict[str, bytes],
     now: datetime,
     seal: Callable[[AssessmentEvent], AssessmentEvent] | None = None,
     retries: RetryPolicy = NO_RETRIES,
@@ -97,12 +97,12 @@ def fold(
     Args:
         batch: in the order of the partition.
         states: of all assessments that the batch names and that exist.
-        known: the command ids that have an outcome already, with their fingerprints.
+        known: the command ids that have an outcome already, with their fingerprints; those of the batch are added.
         now: the time of the batch.
         seal: encrypts the payload of an event; what comes after it, states too, has the sealed one.
         retries: holds for requests that have no policy of their own.
     """
-    folding = _Folding(dict(states), dict(known), now, seal, retries)
+    folding = _Folding(dict(states), known, now, seal, retries)
     for decoded in batch:
         folding.add(decoded)
     return folding.result

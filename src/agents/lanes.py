@@ -60,8 +60,15 @@ class Processor(Protocol):
     async def maintain(self) -> None:
         """Look after what can wait."""
 
-    async def release(self) -> None:
-        """Let go."""
+
+class Processors(Protocol):
+    """What the lanes of one generation share."""
+
+    def new(self, partition: int) -> Processor:
+        """What applies the commands of a partition."""
+
+    async def close(self) -> None:
+        """Let go of what is shared."""
 
 
 class Membership(Protocol):
@@ -177,7 +184,6 @@ class Lane:
             await on_bug(error)
         finally:
             self.flowing = False
-            await self._processor.release()
 
     async def _run(self) -> None:
         pauses = _pauses()
@@ -288,14 +294,15 @@ class Lanes:
 
     def __init__(
         self,
-        new_processor: Callable[[int], Processor],
+        new_processors: Callable[[], Processors],
         on_bug: Callable[[BaseException], Awaitable[None]],
         *,
         batch_size: int,
     ) -> None:
         self._batch_size = batch_size
-        self._new_processor = new_processor
+        self._new_processors = new_processors
         self._on_bug = on_bug
+        self._processors: Processors | None = None
         self._lanes: dict[int, Lane] = {}
         self.settled = False
         """Whether the group has given this worker its partitions, be they none."""
@@ -317,17 +324,21 @@ class Lanes:
 
     def open(self, partitions: Collection[int], generation: int, membership: Membership) -> None:
         """Begin a lane for each partition."""
+        processors = self._processors = self._new_processors()
         for partition in partitions:
-            lane = Lane(partition, generation, self._new_processor(partition), membership, batch_size=self._batch_size)
+            lane = Lane(partition, generation, processors.new(partition), membership, batch_size=self._batch_size)
             self._lanes[partition] = lane
             lane.start(self._on_bug)
         self.settled = True
 
     async def close(self) -> None:
-        """End all lanes, side by side."""
+        """End all lanes, side by side, and what they share."""
         lanes, self._lanes = self._lanes, {}
+        processors, self._processors = self._processors, None
         self.settled = False
         await asyncio.gather(*(lane.close() for lane in lanes.values()))
+        if processors is not None:
+            await processors.close()
 
     def put(self, partition: int, batch: RecordBatch) -> None:
         """Hand a batch to its lane, if there still is one."""

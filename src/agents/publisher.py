@@ -1,11 +1,15 @@
-"""Step 6 of a batch: events, rejections, dead letters and the emitted watermark in one Kafka transaction."""
+"""Step 6 of a batch: events, rejections, dead letters and emitted watermarks in one Kafka transaction.
+
+The partitions of a worker share a producer, and whatever of them waits is one transaction (docs/adr/0020).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
+from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -14,20 +18,20 @@ from aiokafka.structs import OffsetAndMetadata
 
 from ..kafka import kafka_connection
 from ..models.checkpoints import Checkpoint
-from ..models.envelope import MAX_RECORD_BYTES, event_headers, rejection_headers
-from ..models.errors import RejectedCommand, UnavailableError
+from ..models.envelope import MAX_RECORD_BYTES
+from ..models.errors import UnavailableError
 from ..refused import unavailable
 from ..settings import Settings
 from ..store.batch import FencedError
-from ..store.changes import DeadLetter, Outbox, Refused
+from ..store.changes import Outbox
 from .crash_points import CrashPoint, CrashPoints
+from .group_commit import GroupCommit
+from .publications import KafkaRecord, Publication, checkpoints_publication, outbox_publication
 
 # A broker that restarts is back within this time or the transaction is begun anew by another producer.
 _TIMEOUT_SECONDS = 20.0
 
 _STOP_SECONDS = 2.0
-
-_REQUEST_MILLISECONDS = 10_000
 
 # aiokafka speaks Produce v8, which Kafka 4 answers with spurious NotEnoughReplicas now and then (KAFKA-15459): the
 # stock pause of 100 ms would be the longest part of a batch.
@@ -35,22 +39,19 @@ _RETRY_BACKOFF_MILLISECONDS = 10
 
 _SEND_BATCH_BYTES = 512 * 1024
 
-KafkaRecord = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
-"""Key, value and headers."""
-
 
 @contextmanager
 def kafka_errors() -> Iterator[None]:
     """Translate driver errors.
 
     Raises:
-        FencedError: another worker publishes for this partition now.
+        FencedError: somebody else publishes for one of the producer's partitions now.
         UnavailableError: Kafka is away.
     """
     try:
         yield
     except ProducerFenced as error:
-        raise FencedError("another worker publishes for this partition") from error
+        raise FencedError("another worker publishes for the partition") from error
     except IllegalOperation as error:
         # aiokafka learnt in the background that the transaction failed, and keeps the reason to itself: the next claim
         # finds out whether another worker is behind it.
@@ -69,18 +70,19 @@ class Watermarks(NamedTuple):
 
 
 class Publisher:
-    """The transactional producer of one command partition."""
+    """One transactional producer, from its start to its first failure."""
 
-    def __init__(self, settings: Settings, partition: int, crash_points: CrashPoints) -> None:
+    def __init__(self, settings: Settings, transactional_id: str, crash_points: CrashPoints) -> None:
+        self.transactional_id = transactional_id
+        self.is_broken = False
+        """Whether it can publish no more."""
         self._settings = settings
-        self._partition = partition
-        self._commands = TopicPartition(settings.commands_topic, partition)
-        self._checkpoints = TopicPartition(settings.checkpoints_topic, partition)
         self._crash_points = crash_points
+        self._group = GroupCommit(self._publish_together)
         self._producer = AIOKafkaProducer(
             **kafka_connection(settings),
-            client_id=f"{settings.app_id}-{partition}",
-            transactional_id=f"{settings.app_id}-{partition}",
+            client_id=transactional_id,
+            transactional_id=transactional_id,
             acks="all",
             linger_ms=0,
             max_batch_size=_SEND_BATCH_BYTES,
@@ -89,7 +91,7 @@ class Publisher:
         )
 
     async def start(self) -> None:
-        """Fence every producer of this partition before, and end what it had under way.
+        """Fence every producer before that has the same id, and end what it had under way.
 
         Raises:
             UnavailableError: Kafka is away.
@@ -97,14 +99,15 @@ class Publisher:
         with kafka_errors():
             await asyncio.wait_for(self._producer.start(), _TIMEOUT_SECONDS)
 
-    async def watermarks(self) -> Watermarks:
-        """How far everything is published; to be asked after `start` only.
+    async def watermarks(self, partition: int) -> Watermarks:
+        """How far everything of a partition is published; to be asked once all who published for it are fenced.
 
         Raises:
             UnavailableError: Kafka is away.
         """
         admin = AIOKafkaAdminClient(**kafka_connection(self._settings))
-        wanted = [self._commands, self._checkpoints]
+        topics = self._settings.commands_topic, self._settings.checkpoints_topic
+        wanted = [TopicPartition(topic, partition) for topic in topics]
         with kafka_errors():
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 try:
@@ -114,68 +117,66 @@ class Publisher:
                     await admin.close()
         # A coordinator that is still loading leaves partitions out: that is not the same as no watermark.
         if found.keys() != set(wanted):
-            raise UnavailableError(f"Kafka does not tell the emitted watermark of partition {self._partition} yet")
+            raise UnavailableError(f"Kafka does not tell the emitted watermark of partition {partition} yet")
         return Watermarks(*(found[each].offset if found[each].offset >= 0 else None for each in wanted))
 
-    async def publish(self, outbox: Outbox, position: int) -> None:
-        """Publish in one transaction, and move the emitted watermark to `position` with it.
+    async def publish(self, partition: int, outbox: Outbox, position: int, *, alone: bool = False) -> None:
+        """Publish with whatever else waits, or alone, and move the partition's emitted watermark to `position` with it.
 
         Raises:
-            FencedError: another worker publishes for this partition now; nothing became visible.
-            UnavailableError: Kafka is away; whether it became visible is told by the watermark of the next producer.
+            FencedError: another worker publishes for one of this producer's partitions; nothing became visible.
+            UnavailableError: Kafka is away; whether it became visible is told by the watermark after the next claim.
         """
-        async with self._transaction(self._commands, position) as pending:
-            pending.extend(await self._send_all(outbox))
+        await self._group.submit(outbox_publication(self._settings, partition, outbox, position), alone=alone)
 
-    async def publish_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Publish checkpoints that follow each other in a transaction of their own, with a watermark of its own.
+    async def publish_checkpoints(self, partition: int, checkpoints: Sequence[Checkpoint]) -> None:
+        """Publish checkpoints that follow each other, with a watermark of their own.
 
         Raises:
-            FencedError: another worker publishes for this partition now; nothing became visible.
-            UnavailableError: Kafka is away; whether it became visible is told by the watermark of the next producer.
+            FencedError: another worker publishes for one of this producer's partitions; nothing became visible.
+            UnavailableError: Kafka is away; whether it became visible is told by the watermark after the next claim.
         """
-        async with self._transaction(self._checkpoints, checkpoints[-1].sequence + 1) as pending:
-            records = map(_checkpoint, checkpoints)
-            pending.extend(await self._send(self._settings.checkpoints_topic, self._partition, records))
-
-    @asynccontextmanager
-    async def _transaction(self, of: TopicPartition, watermark: int) -> AsyncIterator[list[Awaitable[object]]]:
-        """What is sent, and added to the list, becomes visible with a watermark, or not at all."""
-        pending: list[Awaitable[object]] = []
-        with kafka_errors():
-            async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await self._producer.begin_transaction()
-                yield pending
-                offsets = {of: OffsetAndMetadata(watermark, "")}
-                # The watermark is on its way while the records are: each is one round trip less to wait for.
-                moved = self._producer.send_offsets_to_transaction(offsets, self._settings.emitted_group)
-                await asyncio.gather(moved, *pending)
-                self._crash_points.reach(CrashPoint.SENT)
-                await self._producer.commit_transaction()
+        await self._group.submit(checkpoints_publication(self._settings, partition, checkpoints))
 
     async def stop(self) -> None:
         """Let go of the producer, in whichever state it is."""
+        self.is_broken = True
+        await self._group.close()
         stopping = asyncio.ensure_future(self._producer.stop())
         done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
         if not done:
             stopping.cancel()
             await self._producer.client.close()
 
-    async def _send_all(self, outbox: Outbox) -> list[Awaitable[object]]:
-        settings = self._settings
-        events: list[KafkaRecord] = [
-            (event.assessment_id.encode(), value, event_headers(event, traceparent, offset, fingerprint))
-            for event, value, traceparent, offset, fingerprint in outbox.events
-        ]
-        return [
-            *await self._send(settings.events_topic, self._partition, events),
-            *await self._send(settings.rejections_topic, self._partition, map(_rejection, outbox.rejections)),
-            *await self._send(settings.dead_letters_topic, 0, map(self._dead_letter, outbox.dead_letters)),
-        ]
+    async def _publish_together(self, publications: Sequence[Publication]) -> Sequence[None]:
+        """One transaction. A producer whose transaction may be open, or may have been committed, is at its end."""
+        if self.is_broken:
+            raise UnavailableError("the producer is at its end: the partition is claimed again with another one")
+        has_ended = False
+        try:
+            with kafka_errors():
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
+                    await self._send_all(publications)
+                    self._crash_points.reach(CrashPoint.SENT)
+                    await self._producer.commit_transaction()
+            has_ended = True
+        finally:
+            self.is_broken |= not has_ended
+        return [None] * len(publications)
 
-    async def _send(
-        self, topic: str, partition: int, records: Iterator[KafkaRecord] | Sequence[KafkaRecord]
-    ) -> list[asyncio.Future[object]]:
+    async def _send_all(self, publications: Sequence[Publication]) -> None:
+        await self._producer.begin_transaction()
+        pending: list[Awaitable[object]] = []
+        for publication in publications:
+            for place, records in publication.records:
+                pending.extend(await self._send(place.topic, place.partition, records))
+        # Metadata tells whom to fence where Postgres, which knows, is lost.
+        offsets = {each.of: OffsetAndMetadata(each.watermark, self.transactional_id) for each in publications}
+        # The watermark is on its way while the records are: each is one round trip less to wait for.
+        moved = self._producer.send_offsets_to_transaction(offsets, self._settings.emitted_group)
+        await asyncio.gather(moved, *pending)
+
+    async def _send(self, topic: str, partition: int, records: Iterable[KafkaRecord]) -> list[asyncio.Future[object]]:
         """Hand records over in whole batches: a future for each record costs more than the record."""
         pending: list[asyncio.Future[object]] = []
         batch = None
@@ -190,27 +191,67 @@ class Publisher:
             pending.append(await self._producer.send_batch(batch, topic, partition=partition))
         return pending
 
-    def _dead_letter(self, letter: DeadLetter) -> KafkaRecord:
-        told = {
-            "topic": self._settings.commands_topic,
-            "partition": self._partition,
-            "offset": letter.offset,
-            "reason": letter.reason,
-            "time": "" if letter.at is None else letter.at.isoformat(),
-        }
-        # The headers as they came, null values as empty ones: aiokafka can write no null. Which those are is told.
-        headers = [(name, value or b"") for name, value in letter.headers]
-        if nulls := [str(place) for place, (_, value) in enumerate(letter.headers) if value is None]:
-            told["null-headers"] = ",".join(nulls)
-        return letter.key, letter.value, headers + [(name, str(value).encode()) for name, value in told.items()]
+
+class Publishers:
+    """The producers that the lanes of one generation of the consumer group share, one after the other."""
+
+    def __init__(self, settings: Settings, crash_points: CrashPoints) -> None:
+        self._settings = settings
+        self._crash_points = crash_points
+        self._current: Publisher | None = None
+        self._fenced: set[str] = set()
+        self._starting = asyncio.Lock()
+        self._fencing = asyncio.Lock()
+
+    async def current(self) -> Publisher:
+        """The producer, or another one where that is broken.
+
+        Raises:
+            UnavailableError: Kafka is away.
+        """
+        async with self._starting:
+            if self._current is None or self._current.is_broken:
+                await self.close()
+                publisher = Publisher(self._settings, new_transactional_id(self._settings), self._crash_points)
+                try:
+                    await publisher.start()
+                except BaseException:
+                    await publisher.stop()
+                    raise
+                self._current = publisher
+            return self._current
+
+    async def fence(self, transactional_ids: Collection[str]) -> None:
+        """See that nothing more comes of other producers; each has started once, so that one fencing is for good.
+
+        Raises:
+            UnavailableError: Kafka is away.
+        """
+        async with self._fencing:
+            for transactional_id in set(transactional_ids) - self._fenced:
+                await fence(self._settings, transactional_id)
+                self._fenced.add(transactional_id)
+
+    async def close(self) -> None:
+        """Let go of the producer."""
+        if self._current is not None:
+            publisher, self._current = self._current, None
+            await publisher.stop()
 
 
-def _checkpoint(checkpoint: Checkpoint) -> KafkaRecord:
-    key = f"{checkpoint.partition}:{checkpoint.sequence}".encode()
-    return key, checkpoint.to_json(), [("content-type", b"application/json")]
+def new_transactional_id(settings: Settings) -> str:
+    """An id that no producer has had, and that none may have again: a producer starts once."""
+    return f"{settings.app_id}-{uuid4().hex}"
 
 
-def _rejection(refused: Refused) -> KafkaRecord:
-    header = refused.header
-    record = RejectedCommand.of(header, refused.rejection, at=refused.at)
-    return header.assessment_id.encode(), record.to_json(), rejection_headers(header, refused.at, refused.offset)
+async def fence(settings: Settings, transactional_id: str) -> None:
+    """End what a producer has under way, and let it publish no more (KIP-98, InitProducerId).
+
+    Raises:
+        UnavailableError: Kafka is away.
+    """
+    heir = Publisher(settings, transactional_id, CrashPoints(""))
+    try:
+        await heir.start()
+    finally:
+        await heir.stop()

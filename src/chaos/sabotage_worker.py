@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from ..agents import commands, crash_points, fold, publisher
+from ..agents import commands, committer, crash_points, fold, publisher
 from ..kafka import kafka_connection
 from ..models.machine import decide
 from ..models.retries import NO_RETRIES
@@ -26,14 +26,17 @@ from ..store import batch, cache
 from ..store.postgres import postgres_errors
 from ..store.queries import QUERIES
 from ..store.replies import reply_message
+from ..store.rows import columns
 
 
 def no_fence() -> None:
     """A batch moves the applied position whoever owns the partition."""
-    QUERIES["advance_partition"] = """
-        UPDATE command_offsets SET next_offset = $5
-        WHERE topic = $1 AND partition = $2 AND $3::bigint IS NOT NULL AND $4::bigint IS NOT NULL
-        RETURNING NOW() AS now
+    QUERIES["advance_partitions"] = """
+        UPDATE command_offsets AS fence SET next_offset = move.next_offset
+        FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
+            AS move (topic, partition, epoch, from_offset, next_offset)
+        WHERE fence.topic = move.topic AND fence.partition = move.partition
+        RETURNING fence.partition, NOW() AS now
     """
 
 
@@ -74,48 +77,71 @@ def position_first() -> None:
 
     @asynccontextmanager
     async def transaction(
-        self: batch.BatchStore, claim: batch.PartitionClaim, *, next_offset: int
+        self: batch.BatchStore, moves: Mapping[batch.PartitionClaim, int]
     ) -> AsyncIterator[batch.BatchTransaction]:
-        key = (claim.topic, claim.partition, claim.epoch, claim.next_offset)
+        rows = [(claim.topic, claim.partition, claim.epoch, claim.next_offset, end) for claim, end in moves.items()]
         with postgres_errors():
             async with self._pool.acquire() as connection:
-                now = await connection.fetchval(QUERIES["advance_partition"], *key, next_offset)
-                if now is None:
-                    raise batch.FencedError(f"{claim.topic}[{claim.partition}] is no longer in epoch {claim.epoch}")
+                moved = await connection.fetch(QUERIES["advance_partitions"], *columns(rows))
+                if len(moved) < len(moves):
+                    raise batch.FencedError("a partition is no longer in the epoch of its claim")
                 async with connection.transaction():
-                    yield batch.BatchTransaction(connection, claim.partition, now)
+                    yield batch.BatchTransaction(connection, moved[0]["now"])
 
     batch.BatchStore.transaction = transaction  # type: ignore[method-assign]
 
 
 def answer_before_commit() -> None:
     """Whoever waits is answered as soon as the batch is decided."""
-    decided = commands.PartitionProcessor._decide
 
-    async def hasty(self: Any, transaction: Any, batch: Any, *, fresh: bool) -> fold.Folded:
-        folded = await decided(self, transaction, batch, fresh=fresh)
+    async def answer(processor: Any, folded: fold.Folded) -> None:
         for header, outcome in folded.replies:
             channel, message = reply_message(header, outcome)
-            await self._cache._redis.publish(self._cache._prefix + channel, message)
-        return folded
+            await processor._cache._redis.publish(processor._cache._prefix + channel, message)
 
-    commands.PartitionProcessor._decide = hasty  # type: ignore[method-assign]
+    _once_decided(answer)
 
 
 def emit_before_commit() -> None:
     """Events are out before Postgres has what they tell."""
-    decided = commands.PartitionProcessor._decide
 
-    async def hasty(self: Any, transaction: Any, batch: Any, *, fresh: bool) -> fold.Folded:
-        folded = await decided(self, transaction, batch, fresh=fresh)
-        await self._publishing.publish(folded.changes.outbox(), self._claimed.next_offset)
-        return folded
+    async def emit(processor: Any, folded: fold.Folded) -> None:
+        position = processor._claimed.next_offset
+        await processor._publishing.publish(processor._partition, folded.changes.outbox(), position)
 
     async def nothing(self: Any, folded: Any, end: int) -> None:
         self._published = True
 
-    commands.PartitionProcessor._decide = hasty  # type: ignore[method-assign]
+    _once_decided(emit)
     commands.PartitionProcessor._publish = nothing  # type: ignore[method-assign]
+
+
+def _once_decided(act: Callable[[Any, fold.Folded], Awaitable[None]]) -> None:
+    """Do something for each partition of a transaction as soon as its batch is decided, and before the commit."""
+    processors: dict[int, Any] = {}
+    commit, decide_all = commands.PartitionProcessor._commit, committer.Committer._decide
+
+    async def remembered(self: Any, batch: Any) -> fold.Folded:
+        processors[self._partition] = self
+        return await commit(self, batch)
+
+    async def hasty(self: Any, transaction: Any, shares: Any, *, fresh: bool) -> list[fold.Folded]:
+        decided = await decide_all(self, transaction, shares, fresh=fresh)
+        for share, folded in zip(shares, decided, strict=True):
+            await act(processors[share.claim.partition], folded)
+        return decided
+
+    commands.PartitionProcessor._commit = remembered  # type: ignore[method-assign]
+    committer.Committer._decide = hasty  # type: ignore[method-assign]
+
+
+def no_producer_fence() -> None:
+    """Whoever takes a partition lets the producers before go on."""
+
+    async def fence(self: Any, transactional_ids: Any) -> None:
+        return
+
+    publisher.Publishers.fence = fence  # type: ignore[method-assign]
 
 
 def emit_outside_transaction() -> None:
@@ -193,6 +219,7 @@ def freeze() -> None:
 
 BREAKERS: dict[str, Callable[[], None]] = {
     "no-fence": no_fence,
+    "no-producer-fence": no_producer_fence,
     "no-resume": no_resume,
     "no-duplicate-check": no_duplicate_check,
     "no-group-of-its-own": no_group_of_its_own,

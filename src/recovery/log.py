@@ -11,15 +11,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
 
 from ..agents.crash_points import CrashPoints
-from ..agents.publisher import Publisher, kafka_errors
+from ..agents.publisher import Publisher, fence, kafka_errors, new_transactional_id
 from ..kafka import kafka_connection, kafka_refusals
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
 from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..settings import Settings
+from ..store.postgres import open_pools
+from ..store.recovery import RecoveryStore
 from .errors import RecoveryError
-from .partitions import for_each
 from .records import LoggedEvent, LogItem, command_offset, read_checkpoint, read_event, read_letter, read_rejection
 
 # How long a fetch waits; a log that is read to its end is not waited for.
@@ -109,15 +110,16 @@ def home_of(assessment_id: str, partitions: int) -> int:
 
 
 @asynccontextmanager
-async def open_publisher(settings: Settings, partition: int) -> AsyncIterator[Publisher]:
-    """A partition's publisher; whoever published for it before is fenced, and what he had under way is ended.
+async def open_publisher(settings: Settings, store: RecoveryStore) -> AsyncIterator[Publisher]:
+    """A publisher for any partition, which whoever claims one after it fences.
 
     Raises:
-        UnavailableError: Kafka is away.
+        UnavailableError: Kafka or Postgres is away.
     """
-    publisher = Publisher(settings, partition, CrashPoints(""))
+    publisher = Publisher(settings, new_transactional_id(settings), CrashPoints(""))
     try:
         await publisher.start()
+        await store.name_producer(publisher.transactional_id)
         yield publisher
     finally:
         await publisher.stop()
@@ -126,15 +128,17 @@ async def open_publisher(settings: Settings, partition: int) -> AsyncIterator[Pu
 async def end_transactions(settings: Settings) -> None:
     """End what a worker that died had under way, and fence one that is frozen: only then do watermarks stand still.
 
+    Postgres names who may have published, and where it is lost, Kafka the last one that did for each partition.
+
     Raises:
-        UnavailableError: Kafka is away.
+        UnavailableError: Kafka or Postgres is away.
     """
-
-    async def fence(partition: int) -> None:
-        async with open_publisher(settings, partition):
-            return
-
-    await for_each(range(settings.topic_partitions), fence)
+    async with open_admin(settings) as admin:
+        told = await admin.list_consumer_group_offsets(settings.emitted_group)
+    async with open_pools(settings, application="assessmentstore replay") as pools:
+        named = await RecoveryStore(pools.write, settings.commands_topic).producers()
+    for transactional_id in sorted(named | {each.metadata for each in told.values() if each.metadata}):
+        await fence(settings, transactional_id)
 
 
 async def refuse_beside_workers(settings: Settings) -> None:

@@ -121,8 +121,8 @@ class _Mending:
             return {}
         changes = fold_items(events, {})
         claim = await self._batches.claim(self._settings.commands_topic, partition, owner=self._owner, epoch=None)
-        async with self._batches.transaction(claim, next_offset=claim.next_offset) as transaction:
-            await transaction.rewrite(changes)
+        async with self._batches.transaction({claim: claim.next_offset}) as transaction:
+            await transaction.rewrite(partition, changes)
         return {key: state.version for key, state in changes.after.items()}
 
     async def erase(self, assessment_ids: Sequence[str]) -> None:
@@ -144,7 +144,7 @@ class _Mending:
         for key in assessment_ids:
             partition = home_of(key, len(partitions))
             claim = await self._batches.claim(self._settings.commands_topic, partition, owner=self._owner, epoch=None)
-            async with self._batches.transaction(claim, next_offset=claim.next_offset) as transaction:
+            async with self._batches.transaction({claim: claim.next_offset}) as transaction:
                 await transaction.erase([key])
 
 

@@ -189,7 +189,7 @@ class PartitionRebuild:
 
     async def _commit(self, batch: Sequence[LogItem], end: int) -> tuple[BatchChanges, dict[str, bytes]]:
         """Write a batch in one transaction; return its changes, and the hashes that its assessments end with."""
-        async with self._batches.transaction(self._claimed, next_offset=end) as transaction:
+        async with self._batches.transaction({self._claimed: end}) as transaction:
             ids = touched(batch)
             states = {key: self._recent[key] for key in ids if key in self._recent}
             states |= await transaction.load(ids - states.keys())
@@ -197,7 +197,8 @@ class PartitionRebuild:
             await transaction.forget(self._settings.commands_topic, gone)
             changes = fold_items(batch, {key: state for key, state in states.items() if key not in gone})
             await transaction.forget_outdated(changes)
-            heads = await transaction.write(changes, {key: self._heads[key] for key in ids & self._heads.keys()})
+            before = {key: self._heads[key] for key in ids & self._heads.keys()}
+            heads = await transaction.write({self.partition: changes}, before)
         return changes, heads
 
     async def _finish(self, emitted: int) -> None:
@@ -207,7 +208,7 @@ class PartitionRebuild:
         """
         published = max(self._claimed.emitted_offset, self._log_end, emitted)
         if published > self.position:
-            async with self._batches.transaction(self._claimed, next_offset=published):
+            async with self._batches.transaction({self._claimed: published}):
                 pass
         end = max(self.position, published)
         self._claim = replace(self._claimed, next_offset=end, emitted_offset=published)

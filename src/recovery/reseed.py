@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from ..agents.publisher import kafka_errors
+from ..agents.publisher import Publisher, kafka_errors
 from ..kafka import idempotent_producer
 from ..settings import Settings
 from ..store.batch import BatchStore, FencedError
@@ -26,7 +26,17 @@ from ..store.postgres import open_pools
 from ..store.recovery import RecoveryStore
 from ..web.deletions import open_deletions_topic
 from .errors import RecoveryError
-from .log import Passed, bounds, open_admin, open_consumer, open_publisher, read_deletions, records, watermarks
+from .log import (
+    Passed,
+    bounds,
+    end_transactions,
+    open_admin,
+    open_consumer,
+    open_publisher,
+    read_deletions,
+    records,
+    watermarks,
+)
 from .partitions import for_each
 from .progress import Progress
 
@@ -60,23 +70,23 @@ async def reseed(settings: Settings, progress: Progress) -> Reseeded:
         RecoveryError: the topics have something else.
         UnavailableError: Postgres or Kafka is away.
     """
+    await end_transactions(settings)
     async with open_pools(settings, application="assessmentstore replay") as pools:
         store, batches = RecoveryStore(pools.write, settings.commands_topic), BatchStore(pools.write)
         positions = await store.positions()
-        if await _are_empty(settings):
-            await for_each(positions, lambda partition: _reset(settings, partition))
-        emitted = await watermarks(settings)
-        progress.expect(sum(max(0, end - emitted.get(partition, 0)) for partition, end in positions.items()))
-        skipped = await for_each(positions, lambda partition: _skip(settings, partition, positions[partition]))
-
-        async def publish(partition: int) -> int:
-            first, end = emitted.get(partition, 0), positions[partition]
-            return await _publish(settings, partition, first, end, store=store, batches=batches, passed=progress.passed)
-
-        published = await for_each(positions, publish)
-        firsts = await _first_checkpoints(settings)
-        made = CheckpointStore(pools.write)
-        checkpoints = await for_each(positions, lambda each: _tell_checkpoints(settings, each, firsts[each], made))
+        async with open_publisher(settings, store) as publisher:
+            if await _are_empty(settings):
+                await for_each(positions, lambda partition: publisher.publish(partition, Outbox(), 0))
+            emitted = await watermarks(settings)
+            progress.expect(sum(max(0, end - emitted.get(partition, 0)) for partition, end in positions.items()))
+            skipped = await for_each(positions, lambda partition: _skip(settings, partition, positions[partition]))
+            telling = _Telling(publisher, store, batches, progress.passed)
+            published = await for_each(
+                positions, lambda each: telling.commands(each, emitted.get(each, 0), positions[each])
+            )
+            firsts = await _first_checkpoints(settings)
+            made = CheckpointStore(pools.write)
+            checkpoints = await for_each(positions, lambda each: telling.checkpoints(each, firsts[each], made))
         deletions = await for_each(positions, lambda partition: _tell_deletions(settings, partition, store))
     return Reseeded(*(sum(counts.values()) for counts in (published, skipped, checkpoints, deletions)))
 
@@ -92,35 +102,35 @@ async def _are_empty(settings: Settings) -> bool:
     return all(end == 0 for _, end in found)
 
 
-async def _reset(settings: Settings, partition: int) -> None:
-    async with open_publisher(settings, partition) as publisher:
-        await publisher.publish(Outbox(), 0)
+class _Telling:
+    """Tells what Postgres knows."""
 
+    def __init__(self, publisher: Publisher, store: RecoveryStore, batches: BatchStore, passed: Passed) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._batches = batches
+        self._passed = passed
 
-async def _publish(
-    settings: Settings,
-    partition: int,
-    first: int,
-    end: int,
-    *,
-    store: RecoveryStore,
-    batches: BatchStore,
-    passed: Passed,
-) -> int:
-    """Tell what came of the commands from `first` to `end` - 1."""
-    if first >= end:
-        return 0
-    position = first
-    try:
-        async with open_publisher(settings, partition) as publisher:
+    async def commands(self, partition: int, first: int, end: int) -> int:
+        """Tell what came of the commands from `first` to `end` - 1."""
+        position = first
+        try:
             while position < end:
-                following = min(await store.outbox_end(partition, position, _EVENTS) or end, end)
-                await publisher.publish(await batches.outbox(partition, position, following), following)
-                passed(following - position)
+                following = min(await self._store.outbox_end(partition, position, _EVENTS) or end, end)
+                outbox = await self._batches.outbox(partition, position, following)
+                await self._publisher.publish(partition, outbox, following)
+                self._passed(following - position)
                 position = following
-    except FencedError as error:
-        raise RecoveryError(f"{error}: stop the workers and every other replay, and run this again") from error
-    return end - first
+        except FencedError as error:
+            raise RecoveryError(f"{error}: stop the workers and every other replay, and run this again") from error
+        return max(0, end - first)
+
+    async def checkpoints(self, partition: int, first: int, made: CheckpointStore) -> int:
+        """Put the checkpoints from one on on their topic."""
+        missing = await made.since(partition, first)
+        for place in range(0, len(missing), _CHECKPOINTS):
+            await self._publisher.publish_checkpoints(partition, missing[place : place + _CHECKPOINTS])
+        return len(missing)
 
 
 async def _skip(settings: Settings, partition: int, position: int) -> int:
@@ -189,16 +199,6 @@ async def _first_checkpoints(settings: Settings) -> dict[int, int]:
     async with open_consumer(settings) as consumer:
         found = await bounds(consumer, settings.checkpoints_topic, settings.topic_partitions)
     return {partition: told.get(partition, 1) if end else 1 for partition, (_, end) in enumerate(found)}
-
-
-async def _tell_checkpoints(settings: Settings, partition: int, first: int, store: CheckpointStore) -> int:
-    """Put the checkpoints from one on on their topic."""
-    missing = await store.since(partition, first)
-    if missing:
-        async with open_publisher(settings, partition) as publisher:
-            for place in range(0, len(missing), _CHECKPOINTS):
-                await publisher.publish_checkpoints(missing[place : place + _CHECKPOINTS])
-    return len(missing)
 
 
 async def _tell_deletions(settings: Settings, partition: int, store: RecoveryStore) -> int:

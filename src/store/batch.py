@@ -1,4 +1,4 @@
-"""The write side: claim a partition, and commit a batch of its commands in one fenced transaction."""
+"""The write side: claim a partition, and commit batches of several partitions' commands in one fenced transaction."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ class PartitionClaim:
     """Everything below is applied."""
     emitted_offset: int
     """Everything below was published, and maybe more: Kafka knows."""
+    former_producers: frozenset[str] = frozenset()
+    """Transactional ids that published for the partition, and may still have a transaction open."""
 
 
 class BatchStore:
@@ -57,8 +59,17 @@ class BatchStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def claim(self, topic: str, partition: int, *, owner: str, epoch: int | None) -> PartitionClaim:
+    async def claim(
+        self, topic: str, partition: int, *, owner: str, epoch: int | None, producer: str | None = None
+    ) -> PartitionClaim:
         """Take a partition, or take it again under the epoch that this worker had.
+
+        Args:
+            topic: of the commands.
+            partition: of it.
+            owner: who takes it, for operators.
+            epoch: that this worker had; nothing where it had none.
+            producer: the transactional id under which it will publish, if it will.
 
         Raises:
             FencedError: somebody else took the partition since.
@@ -69,13 +80,26 @@ class BatchStore:
                 try:
                     async with connection.transaction():
                         await connection.execute(QUERIES["limit_lock_wait"])
-                        row = await connection.fetchrow(QUERIES["claim_partition"], topic, partition, owner, epoch)
+                        row = await connection.fetchrow(
+                            QUERIES["claim_partition"], topic, partition, owner, epoch, producer
+                        )
                 except asyncpg.LockNotAvailableError as error:
                     await connection.execute(QUERIES["end_batch_of_another"], topic, partition)
                     raise UnavailableError("Postgres ends the batch of a worker that is frozen") from error
         if row is None:
             raise FencedError(f"{topic}[{partition}] was taken by another worker after epoch {epoch}")
-        return PartitionClaim(topic, partition, row["epoch"], row["next_offset"], row["emitted_offset"])
+        offsets = row["epoch"], row["next_offset"], row["emitted_offset"]
+        return PartitionClaim(topic, partition, *offsets, frozenset(row["former_producers"]))
+
+    async def forget_former_producers(self, claim: PartitionClaim, producer: str) -> None:
+        """Name nobody but this producer for the partition: all others are fenced.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        key = (claim.topic, claim.partition, claim.epoch)
+        with postgres_errors():
+            await self._pool.execute(QUERIES["forget_former_producers"], *key, producer)
 
     async def record_emitted(self, claim: PartitionClaim) -> None:
         """Keep the claim's emitted offset, for a time when Kafka has forgotten it.
@@ -88,28 +112,26 @@ class BatchStore:
             await self._pool.execute(QUERIES["record_emitted"], *key, claim.emitted_offset)
 
     @asynccontextmanager
-    async def transaction(self, claim: PartitionClaim, *, next_offset: int) -> AsyncIterator[BatchTransaction]:
-        """One batch: pass the fence, move the applied position to `next_offset`, and write.
+    async def transaction(self, moves: Mapping[PartitionClaim, int]) -> AsyncIterator[BatchTransaction]:
+        """One batch of several partitions: pass their fences, move their applied positions, and write.
+
+        Args:
+            moves: the partitions, and where the applied position of each goes.
 
         Raises:
-            FencedError: somebody else owns the partition now; nothing is written.
+            FencedError: somebody else owns one of the partitions now; nothing is written.
             StaleViewError: the states were changed by somebody else; nothing is written.
             UnstorableError: Postgres refuses a value; nothing is written.
             UnavailableError: Postgres is away; whether a commit under way took place is not known.
         """
+        rows = [(claim.topic, claim.partition, claim.epoch, claim.next_offset, end) for claim, end in moves.items()]
         with postgres_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                now = await connection.fetchval(
-                    QUERIES["advance_partition"],
-                    claim.topic,
-                    claim.partition,
-                    claim.epoch,
-                    claim.next_offset,
-                    next_offset,
-                )
-                if now is None:
-                    raise FencedError(f"{claim.topic}[{claim.partition}] is no longer in epoch {claim.epoch}")
-                yield BatchTransaction(connection, claim.partition, now)
+                moved = await connection.fetch(QUERIES["advance_partitions"], *columns(rows))
+                lost = {claim.partition for claim in moves} - {row["partition"] for row in moved}
+                if lost:
+                    raise FencedError(f"the partitions {sorted(lost)} are no longer in the epoch of their claims")
+                yield BatchTransaction(connection, moved[0]["now"])
 
     async def outbox(self, partition: int, first: int, end: int) -> Outbox:
         """Read back what the offsets `first` to `end` - 1 told the world."""
@@ -134,11 +156,10 @@ class BatchStore:
 
 
 class BatchTransaction:
-    """The open transaction of one batch, past the fence."""
+    """The open transaction of one batch, past the fences."""
 
-    def __init__(self, connection: Connection, partition: int, now: datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime) -> None:
         self._connection = connection
-        self._partition = partition
         self.now = now
         """The time of the transaction: one clock for all workers."""
         self._heads: dict[str, Head] = {}
@@ -170,11 +191,13 @@ class BatchTransaction:
             later = await self.known([item.header.id for item in changes.refused])
             changes.refused = [item for item in changes.refused if item.header.id not in later]
 
-    async def write(self, changes: BatchChanges, heads: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    async def write(
+        self, changes: Mapping[int, BatchChanges], heads: Mapping[str, bytes] | None = None
+    ) -> dict[str, bytes]:
         """Write a folded batch; never over a version that it was not decided on, nor past an audit row.
 
         Args:
-            changes: that the batch comes to.
+            changes: that the batch comes to, by partition.
             heads: hashes of the last audit rows of its assessments, as far as a view knows them.
 
         Returns:
@@ -184,27 +207,40 @@ class BatchTransaction:
             StaleViewError: a version or a hash is another by now; leave the transaction and decide again.
         """
         befores = {key: Head.of(head) for key, head in (heads or {}).items()} | self._heads
-        befores |= await self._unknown_heads([key for key, before in changes.before.items() if before], befores)
-        links, after = chain(changes, self._partition, befores)
-        await self._write_states(changes, befores, after)
-        if links:
-            await self._execute("insert_audit", self._partition, *columns(map(audit_row, changes.accepted, links)))
-        if metrics := [row for item in changes.accepted if (row := metric_row(item))]:
-            await self._execute("insert_metrics", *columns(metrics))
-        if changes.refused:
-            await self._execute("insert_rejections", self._partition, *columns(map(refused_row, changes.refused)))
-        for letter in changes.dead_letters:
-            await self._execute("insert_dead_letter", self._partition, *dead_letter_row(letter))
-        await add_totals(self._connection, self._partition, totals_change(changes.before, changes.after))
-        indexed = [search_row(item.after) for item in changes.accepted if is_indexed(item.event)]
-        await put_search_rows(self._connection, indexed)
+        old = [key for part in changes.values() for key, before in part.before.items() if before]
+        befores |= await self._unknown_heads(old, befores)
+        audit: list[tuple[object, ...]] = []
+        after: dict[str, bytes] = {}
+        for partition, part in changes.items():
+            links, last = chain(part, partition, befores)
+            audit.extend((partition, *audit_row(*each)) for each in zip(part.accepted, links, strict=True))
+            after |= last
+        await self._write_states(changes.values(), befores, after)
+        if audit:
+            await self._execute("insert_audit", *columns(audit))
+        await self._write_the_rest(changes)
         return after
 
-    async def rewrite(self, changes: BatchChanges) -> None:
+    async def _write_the_rest(self, changes: Mapping[int, BatchChanges]) -> None:
+        """Everything of a batch beside states and audit trail."""
+        accepted = [item for part in changes.values() for item in part.accepted]
+        if metrics := [row for item in accepted if (row := metric_row(item))]:
+            await self._execute("insert_metrics", *columns(metrics))
+        refused = [(partition, *refused_row(item)) for partition, part in changes.items() for item in part.refused]
+        if refused:
+            await self._execute("insert_rejections", *columns(refused))
+        for partition, part in changes.items():
+            for letter in part.dead_letters:
+                await self._execute("insert_dead_letter", partition, *dead_letter_row(letter))
+        counted = {partition: totals_change(part.before, part.after) for partition, part in changes.items()}
+        await add_totals(self._connection, counted)
+        await put_search_rows(self._connection, [search_row(item.after) for item in accepted if is_indexed(item.event)])
+
+    async def rewrite(self, partition: int, changes: BatchChanges) -> None:
         """Write assessments anew from their creations on, whatever is there of them; counters stay; for a repair."""
         await self.erase(list(changes.after))
-        await self.write(changes)
-        await add_totals(self._connection, self._partition, totals_change(changes.after, dict.fromkeys(changes.after)))
+        await self.write({partition: changes})
+        await add_totals(self._connection, {partition: totals_change(changes.after, dict.fromkeys(changes.after))})
 
     async def erase(self, assessment_ids: list[str]) -> None:
         """Take out all rows of assessments as if they had never been; counters stay; for a repair."""
@@ -227,15 +263,16 @@ class BatchTransaction:
         return found | {row["assessment_id"]: Head(None, row["row_hash"] or row_hash(row)) for row in lasts}
 
     async def _write_states(
-        self, changes: BatchChanges, befores: Mapping[str, Head], after: Mapping[str, bytes]
+        self, changes: Collection[BatchChanges], befores: Mapping[str, Head], after: Mapping[str, bytes]
     ) -> None:
         created, updated = [], []
-        for key, record in changes.after.items():
-            before = changes.before[key]
-            if before is None:
-                created.append((*state_row(record), after[key]))
-            else:
-                updated.append((*update_row(before.version, record), befores[key].stored, after[key]))
+        for part in changes:
+            for key, record in part.after.items():
+                before = part.before[key]
+                if before is None:
+                    created.append((*state_row(record), after[key]))
+                else:
+                    updated.append((*update_row(before.version, record), befores[key].stored, after[key]))
         if created:
             await self._expect(len(created), "insert_states", *columns(created))
         if updated:

@@ -134,4 +134,4 @@ async def delete_assessments(connection: Connection, commands_topic: str, assess
         await connection.execute(QUERIES["keep_row_hashes"], *columns(leaves))
     await connection.execute(QUERIES["delete_history"], assessment_ids, commands_topic)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
-    await add_totals(connection, MAINTENANCE_SLOT, totals_change(deleted, dict.fromkeys(deleted)))
+    await add_totals(connection, {MAINTENANCE_SLOT: totals_change(deleted, dict.fromkeys(deleted))})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import sub
@@ -34,6 +34,9 @@ QUARTER = timedelta(minutes=15)
 ENDED = (AssessmentState.COMPLETED, AssessmentState.FAILED, AssessmentState.CANCELLED)
 """The states that servers and days are counted by; the rest is active."""
 
+# Columns of the rows by state, by server and by creation.
+_WIDTHS = (10, 10, 9)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -52,14 +55,12 @@ class TotalsChange:
     )
     """(scope, quarter of an hour, type, source): assessments, completed, failed, cancelled."""
 
-    def arrays(self) -> list[Sequence[Any]]:
-        """What `add_totals` takes, in an order that keeps two writers from waiting for each other."""
-        tables = ((self.totals, 9), (self.servers, 9), (self.created, 8))
-        rows = [[(*key, *counts) for key, counts in sorted(table.items()) if _changes(counts)] for table, _ in tables]
-        if not any(rows):
-            return []
-        arrays = (columns(of_table) or [()] * width for of_table, (_, width) in zip(rows, tables, strict=True))
-        return list(itertools.chain.from_iterable(arrays))
+    def rows(self, slot: int) -> list[list[tuple[Any, ...]]]:
+        """What each table is to take, in an order that keeps two writers from waiting for each other."""
+        tables = (self.totals, self.servers, self.created)
+        return [
+            [(slot, *key, *counts) for key, counts in sorted(table.items()) if _changes(counts)] for table in tables
+        ]
 
 
 def totals_change(
@@ -77,10 +78,13 @@ def totals_change(
     return change
 
 
-async def add_totals(connection: Connection, slot: int, change: TotalsChange) -> None:
-    """Move the counters, in the slot of a command partition or of maintenance."""
-    if arrays := change.arrays():
-        await connection.execute(QUERIES["add_totals"], slot, *arrays)
+async def add_totals(connection: Connection, changes: Mapping[int, TotalsChange]) -> None:
+    """Move the counters, each change in its slot: a command partition's, or that of maintenance."""
+    of_slots = [change.rows(slot) for slot, change in sorted(changes.items())]
+    tables = [list(itertools.chain.from_iterable(rows)) for rows in zip(*of_slots, strict=True)]
+    if any(tables):
+        arrays = (columns(rows) or [()] * width for rows, width in zip(tables, _WIDTHS, strict=True))
+        await connection.execute(QUERIES["add_totals"], *itertools.chain.from_iterable(arrays))
 
 
 def owner_scope(record: AssessmentRecord) -> str | None:

@@ -37,7 +37,7 @@ from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.agents.crash_points import CrashPoint, CrashPoints
-from assessmentstore.agents.publisher import Publisher
+from assessmentstore.agents.publisher import Publisher, new_transactional_id
 from assessmentstore.agents.topics import create_topics
 from assessmentstore.chaos.messages import Traffic, command, create
 from assessmentstore.chaos.seals import evidence_against
@@ -376,9 +376,9 @@ def _differences(before: Snapshot, after: Snapshot) -> list[str]:
 
 async def _leave_watermark(settings: Settings, partition: int, position: int) -> None:
     """A watermark of topics that are no more, as a Kafka that lost some of its disks may have it."""
-    publisher = Publisher(settings, partition, CrashPoints(""))
+    publisher = Publisher(settings, new_transactional_id(settings), CrashPoints(""))
     await publisher.start()
-    await publisher.publish(Outbox(), position)
+    await publisher.publish(partition, Outbox(), position)
     await publisher.stop()
 
 

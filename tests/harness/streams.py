@@ -78,11 +78,11 @@ class Author:
             for offset, message in enumerate(messages, claim.next_offset)
         ]
         headers = [item.header for item in batch if item.header]
-        async with self._store.transaction(claim, next_offset=end) as transaction:
+        async with self._store.transaction({claim: end}) as transaction:
             known = await transaction.known([header.id for header in headers])
             states = await transaction.load({header.assessment_id for header in headers})
             changes = fold(batch, states, known, transaction.now).changes
-            await transaction.write(changes)
+            await transaction.write({partition: changes})
         self._claims[partition] = replace(claim, next_offset=end)
         try:
             await self._cache.reflect(

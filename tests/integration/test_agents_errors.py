@@ -50,7 +50,7 @@ def test_a_connection_that_was_ended_is_postgres_away(raised: Exception) -> None
 
 @asynccontextmanager
 async def _started(settings: Settings) -> AsyncIterator[Publisher]:
-    publisher = Publisher(settings, 0, CrashPoints(""))
+    publisher = Publisher(settings, f"{settings.app_id}-test", CrashPoints(""))
     await publisher.start()
     try:
         yield publisher
@@ -68,10 +68,10 @@ def _outbox(count: int) -> Outbox:
 
 async def test_a_publisher_whose_partition_was_taken_publishes_nothing(settings: Settings) -> None:
     async with _started(settings) as zombie:
-        await zombie.publish(_outbox(1), 1)
+        await zombie.publish(0, _outbox(1), 1)
         async with _started(settings) as heir:
             with pytest.raises((FencedError, UnavailableError)):
-                await zombie.publish(_outbox(2000), 2001)
-            assert (await heir.watermarks()).emitted == 1
+                await zombie.publish(0, _outbox(2000), 2001)
+            assert (await heir.watermarks(0)).emitted == 1
 
     assert len((await read_topic(settings, settings.dead_letters_topic, 1))[0]) == 1

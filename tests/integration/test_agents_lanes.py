@@ -70,7 +70,12 @@ class Partition:
     async def maintain(self) -> None:
         return None
 
-    async def release(self) -> None:
+    # What a lane needs of what its generation shares.
+
+    def new(self, partition: int) -> Partition:
+        return self
+
+    async def close(self) -> None:
         return None
 
     # What a lane needs of the consumer.
@@ -153,7 +158,7 @@ async def flowing(partition: Partition, consumer: type[Consumer] = Consumer) -> 
     async def on_bug(error: BaseException) -> None:
         bugs.append(error)
 
-    lanes = Lanes(lambda _: partition, on_bug, batch_size=4)
+    lanes = Lanes(lambda: partition, on_bug, batch_size=4)
     lanes.open([0], 1, partition)
     await until(lambda: lanes.current[0].flowing)
     yield consumer(partition, lanes), lanes.current[0]
@@ -393,7 +398,7 @@ async def test_a_topic_that_lacks_what_comes_next_is_not_passed_over(applied: in
     """To fetch from an offset that the topic does not have would begin somewhere else without a word."""
     partition = Partition(size=size)
     partition.applied, partition.first = list(range(applied)), first
-    lanes = Lanes(lambda _: partition, _no_bug, batch_size=4)
+    lanes = Lanes(lambda: partition, _no_bug, batch_size=4)
 
     lanes.open([0], 1, partition)
     await until(lambda: partition.claims >= 2)

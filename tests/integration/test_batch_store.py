@@ -57,11 +57,11 @@ async def apply(
 ) -> Folded:
     """Commit a batch as a lane does; `states` stands in for a view that may be stale."""
     end = batch[-1].offset + 1
-    async with store.transaction(claim, next_offset=end) as transaction:
+    async with store.transaction({claim: end}) as transaction:
         loaded = await transaction.load({decoded.header.assessment_id for decoded in batch if decoded.header})
         known = await transaction.known({decoded.header.id for decoded in batch if decoded.header})
         folded = fold(batch, loaded if states is None else states, known, transaction.now)
-        await transaction.write(folded.changes)
+        await transaction.write({claim.partition: folded.changes})
     return folded
 
 
@@ -132,7 +132,7 @@ async def test_a_worker_cannot_claim_again_what_was_taken_from_it(store: BatchSt
 
 async def test_a_claim_waits_for_the_batch_under_way_and_sees_its_position(store: BatchStore) -> None:
     first = await claim(store)
-    async with store.transaction(first, next_offset=7):
+    async with store.transaction({first: 7}):
         taking = asyncio.create_task(claim(store, owner="heir"))
         done, _ = await asyncio.wait({taking}, timeout=0.2)
         assert not done
@@ -170,10 +170,10 @@ async def test_a_head_that_is_not_the_one_in_postgres_is_never_chained_to(store:
     start = command(1, "start")
 
     with pytest.raises(StaleViewError):
-        async with store.transaction(mine, next_offset=2) as transaction:
-            await transaction.write(fold([start], states, {}, transaction.now).changes, {"a1": bytes(32)})
-    async with store.transaction(mine, next_offset=2) as transaction:
-        await transaction.write(fold([start], states, {}, transaction.now).changes)
+        async with store.transaction({mine: 2}) as transaction:
+            await transaction.write({0: fold([start], states, {}, transaction.now).changes}, {"a1": bytes(32)})
+    async with store.transaction({mine: 2}) as transaction:
+        await transaction.write({0: fold([start], states, {}, transaction.now).changes})
 
     first, second = await pools.read.fetch("SELECT * FROM assessment_audit_trail ORDER BY new_version")
     assert second["previous_hash"] == first["row_hash"] != bytes(32)
@@ -188,8 +188,8 @@ async def test_a_replay_of_the_same_commands_makes_the_same_hashes(store: BatchS
     await pools.write.execute("TRUNCATE assessment_states CASCADE")
 
     again = [item._replace(event=event_from_json(item.value)) for item in changes.accepted]
-    async with store.transaction(replace(mine, next_offset=2), next_offset=3) as transaction:
-        await transaction.write(replace(changes, accepted=again))
+    async with store.transaction({replace(mine, next_offset=2): 3}) as transaction:
+        await transaction.write({0: replace(changes, accepted=again)})
 
     assert await pools.read.fetch(query) == before
     assert await pools.read.fetchval("SELECT audit_hash FROM assessment_states") == before[-1]["row_hash"]

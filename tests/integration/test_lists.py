@@ -45,10 +45,10 @@ class Scribe:
         """Commit one batch of (kind, assessment, user, data)."""
         claim = await self._store.claim(self._topic, 0, owner="test", epoch=None)
         batch = [self._decoded(*item) for item in commands]
-        async with self._store.transaction(claim, next_offset=self._offset) as transaction:
+        async with self._store.transaction({claim: self._offset}) as transaction:
             states = await transaction.load({decoded.header.assessment_id for decoded in batch if decoded.header})
             folded = fold(batch, states, {}, transaction.now)
-            await transaction.write(folded.changes)
+            await transaction.write({0: folded.changes})
 
     def _decoded(self, kind: str, assessment: str, user: str, data: Mapping[str, Any]) -> Decoded:
         header = CommandHeader(

@@ -68,11 +68,11 @@ class Worker:
     async def _apply(self, record: Any, claim: Any) -> None:
         decoded = decode(record)
         assert decoded.header is not None
-        async with self._store.transaction(claim, next_offset=record.offset + 1) as transaction:
+        async with self._store.transaction({claim: record.offset + 1}) as transaction:
             known = await transaction.known([decoded.header.id])
             states = await transaction.load([decoded.header.assessment_id])
             folded = fold([decoded], states, known, transaction.now)
-            await transaction.write(folded.changes)
+            await transaction.write({claim.partition: folded.changes})
         after = folded.changes.after
         messages = [reply_message(*reply) for reply in folded.replies]
         await self._cache.reflect(

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assessmentstore.agents.crash_points import CrashPoints
-from assessmentstore.agents.publisher import Publisher, _rejection
+from assessmentstore.agents.publications import dead_letter_record, rejection_record
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.chain import wire_time
 from assessmentstore.models.checkpoints import Checkpoint
@@ -163,17 +162,15 @@ def test_a_rejection_is_read_back_as_what_was_written() -> None:
     rejection = Rejection(ErrorCode.INVALID_STATE_TRANSITION, "no", {"to": "x", "from": "y", "allowed": ["z"]})
     refused = Refused(header=header(8, CommandType.START, "a"), rejection=rejection, at=NOW, offset=8)
 
-    assert read_rejection(record(*_rejection(refused))) == refused
+    assert read_rejection(record(*rejection_record(refused))) == refused
 
 
 @pytest.mark.parametrize("headers", [[], [("a", None), ("b", b""), ("offset", b"99"), ("c", None)]])
 @pytest.mark.parametrize(("key", "value"), [(None, None), (b"", b""), (b"\xff", b"\x00")])
 def test_a_dead_letter_is_read_back_as_it_came(headers: Any, key: bytes | None, value: bytes | None) -> None:
     letter = DeadLetter(offset=3, key=key, value=value, headers=headers, reason="ünfit", at=NOW)
-    publisher = Publisher.__new__(Publisher)  # a real one wants an event loop
-    publisher._settings, publisher._partition, publisher._crash_points = _settings(), 2, CrashPoints("")
 
-    assert read_letter(record(*publisher._dead_letter(letter))) == (2, letter)
+    assert read_letter(record(*dead_letter_record(_settings(), 2, letter))) == (2, letter)
 
 
 def test_a_record_that_tells_no_offset_is_named() -> None:

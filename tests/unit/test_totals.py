@@ -112,4 +112,4 @@ def test_progress_moves_no_counter() -> None:
 
     change = totals_change({"a": state}, {"a": state.model_copy(update={"version": 3, "progress": 50})})
 
-    assert change.arrays() == []
+    assert change.rows(0) == [[], [], []]

@@ -1,12 +1,14 @@
 -- claim_partition --
 -- Take a partition: its epoch grows by one, which fences whoever had it before. A worker that claims again names the
--- epoch it had ($4) and gets no row when somebody else took the partition meanwhile.
-INSERT INTO command_offsets AS fence (topic, partition, epoch, next_offset, owner)
-VALUES ($1, $2, 1, 0, $3)
+-- epoch it had ($4) and gets no row when somebody else took the partition meanwhile. The producer ($5) that will publish
+-- for the partition is named beside those that did; whoever claims next has to fence it.
+INSERT INTO command_offsets AS fence (topic, partition, epoch, next_offset, owner, producers)
+VALUES ($1, $2, 1, 0, $3, array_remove(ARRAY[$5::text], NULL))
 ON CONFLICT (topic, partition) DO UPDATE
-    SET epoch = fence.epoch + 1, owner = excluded.owner, claimed_at = NOW()
+    SET epoch = fence.epoch + 1, owner = excluded.owner, claimed_at = NOW(),
+        producers = array_remove(fence.producers, $5) || excluded.producers
     WHERE $4::bigint IS NULL OR fence.epoch = $4
-RETURNING epoch, next_offset, emitted_offset
+RETURNING epoch, next_offset, emitted_offset, array_remove(producers, $5) AS former_producers
 
 -- limit_lock_wait --
 -- Whoever claims a partition waits this long for a batch of the worker before.
@@ -20,13 +22,31 @@ FROM command_offsets AS fence
 JOIN pg_locks AS holder ON holder.locktype = 'transactionid' AND holder.transactionid = fence.xmax AND holder.granted
 WHERE fence.topic = $1 AND fence.partition = $2
 
--- advance_partition --
--- Pass the fence and move the applied position in one: no row, and this worker no longer owns the partition. A batch
--- begins when everything before it is published.
+-- forget_former_producers --
+-- Every producer but this one is fenced, while this worker owns the partition.
 UPDATE command_offsets
-SET next_offset = $5, emitted_offset = GREATEST(emitted_offset, $4)
-WHERE topic = $1 AND partition = $2 AND epoch = $3 AND next_offset = $4
-RETURNING NOW() AS now
+SET producers = ARRAY[$4::text]
+WHERE topic = $1 AND partition = $2 AND epoch = $3
+
+-- advance_partitions --
+-- Pass the fence and move the applied positions in one: a partition without a row is no longer this worker's. A batch
+-- begins when everything before it is published. Rows are locked in one order, so that no two workers that both believe
+-- to own several partitions wait for each other.
+WITH moved AS (
+    SELECT fence.topic, fence.partition, move.next_offset
+    FROM command_offsets AS fence
+    JOIN unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
+        AS move (topic, partition, epoch, from_offset, next_offset)
+        ON fence.topic = move.topic AND fence.partition = move.partition AND fence.epoch = move.epoch
+            AND fence.next_offset = move.from_offset
+    ORDER BY fence.topic, fence.partition
+    FOR UPDATE OF fence
+)
+UPDATE command_offsets AS fence
+SET next_offset = moved.next_offset, emitted_offset = GREATEST(fence.emitted_offset, fence.next_offset)
+FROM moved
+WHERE fence.topic = moved.topic AND fence.partition = moved.partition
+RETURNING fence.partition, NOW() AS now
 
 -- record_emitted --
 -- Remember how far events were published, while this worker owns the partition.
@@ -90,12 +110,12 @@ INSERT INTO assessment_audit_trail (
 )
 SELECT
     assessment_id, action, old_state, new_state, NULLIF(new_version - 1, 0), new_version, user_id, details::jsonb,
-    created_at, command_id, command_fingerprint, $1::int, command_offset, traceparent, previous_hash, row_hash
+    created_at, command_id, command_fingerprint, command_partition, command_offset, traceparent, previous_hash, row_hash
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[], $9::timestamptz[],
+    $1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[], $9::timestamptz[],
     $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::bytea[], $15::bytea[]
 ) AS new (
-    assessment_id, action, old_state, new_state, new_version, user_id, details, created_at, command_id,
+    command_partition, assessment_id, action, old_state, new_state, new_version, user_id, details, created_at, command_id,
     command_fingerprint, command_offset, traceparent, previous_hash, row_hash
 )
 
@@ -113,12 +133,12 @@ INSERT INTO command_rejections (
 )
 SELECT
     command_id, command_type, command_fingerprint, assessment_id, user_id, code, message, details::jsonb, created_at,
-    $1::int, command_offset, traceparent
+    command_partition, command_offset, traceparent
 FROM unnest(
-    $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $1::int[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::timestamptz[], $11::bigint[], $12::text[]
 ) AS new (
-    command_id, command_type, command_fingerprint, assessment_id, user_id, code, message, details, created_at,
+    command_partition, command_id, command_type, command_fingerprint, assessment_id, user_id, code, message, details, created_at,
     command_offset, traceparent
 )
 

@@ -10,6 +10,14 @@ UPDATE assessment_deletions SET told = true WHERE id = ANY($1::bigint[])
 -- How far each partition is applied, and at least published.
 SELECT partition, next_offset, emitted_offset FROM command_offsets WHERE topic = $1
 
+-- named_producers --
+-- Every producer that may have something under way.
+SELECT DISTINCT unnest(producers) AS producer FROM command_offsets WHERE topic = $1
+
+-- name_producer --
+-- A producer that will publish for any partition: whoever claims one has to fence it.
+UPDATE command_offsets SET producers = array_append(producers, $2) WHERE topic = $1
+
 -- has_assessments --
 -- Whether there is any assessment.
 SELECT EXISTS (SELECT FROM assessment_states)

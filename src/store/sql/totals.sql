@@ -1,14 +1,14 @@
 -- add_totals --
--- Move the counters in a slot of this writer's own: by type, source, priority and state ($2 to $10), by server ($11 to
--- $19), and by the quarter of an hour in which assessments were created ($20 to $27).
+-- Move the counters, each in its writer's own slot: by type, source, priority and state ($1 to $10), by server ($11 to
+-- $20), and by the quarter of an hour in which assessments were created ($21 to $29).
 WITH by_state AS (
     INSERT INTO assessment_totals AS stored (
         slot, scope, assessment_type, source, priority, state, assessments, retried, timed, duration_ms
     )
-    SELECT $1::int, change.*
+    SELECT change.*
     FROM unnest(
-        $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
-        $10::bigint[]
+        $1::int[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::bigint[],
+        $9::bigint[], $10::bigint[]
     ) AS change
     ON CONFLICT (scope, assessment_type, source, priority, state, slot) DO UPDATE
     SET assessments = stored.assessments + excluded.assessments, retried = stored.retried + excluded.retried,
@@ -17,10 +17,10 @@ WITH by_state AS (
     INSERT INTO server_totals AS stored (
         slot, scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at
     )
-    SELECT $1::int, change.*
+    SELECT change.*
     FROM unnest(
-        $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
-        $19::timestamptz[]
+        $11::int[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[],
+        $19::bigint[], $20::timestamptz[]
     ) AS change
     ON CONFLICT (scope, server_name, assessment_type, source, slot) DO UPDATE
     SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
@@ -30,10 +30,10 @@ WITH by_state AS (
 INSERT INTO created_totals AS stored (
     slot, scope, quarter, assessment_type, source, assessments, completed, failed, cancelled
 )
-SELECT $1::int, change.*
+SELECT change.*
 FROM unnest(
-    $20::text[], $21::timestamptz[], $22::text[], $23::text[], $24::bigint[], $25::bigint[], $26::bigint[],
-    $27::bigint[]
+    $21::int[], $22::text[], $23::timestamptz[], $24::text[], $25::text[], $26::bigint[], $27::bigint[], $28::bigint[],
+    $29::bigint[]
 ) AS change
 ON CONFLICT (scope, quarter, assessment_type, source, slot) DO UPDATE
 SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from ..models.errors import UnavailableError
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -46,29 +48,34 @@ class GroupCommit(Generic[Item, Outcome]):
         self._most = most
         self._waiting: deque[_Waiting[Item, Outcome]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._closed_by: Exception | None = None
 
     async def submit(self, item: Item, *, alone: bool = False) -> Outcome:
         """Commit an item with whatever else waits, or with nothing else.
 
         Whoever is cancelled meanwhile does not hear what became of it: a commit under way goes on for the others.
         """
+        if self._closed_by is not None:
+            raise self._closed_by
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(item, outcome, alone))
         self._begin()
         return await outcome
 
-    async def close(self) -> None:
-        """Cut off what is under way; nobody waits for it any more."""
+    async def close(self, reason: Exception) -> None:
+        """Cut off what is under way; that, what waits and what comes later fails for this reason."""
+        self._closed_by = reason
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
+        while self._waiting:
+            _settle(self._waiting.popleft().outcome, reason)
 
     def _begin(self) -> None:
-        while self._waiting and len(self._under_way) < self._side_by_side:
+        if self._waiting and self._closed_by is None and len(self._under_way) < self._side_by_side:
             task = asyncio.create_task(self._run(), name="group commit")
             self._under_way.add(task)
             task.add_done_callback(self._end)
-            return
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
@@ -82,9 +89,7 @@ class GroupCommit(Generic[Item, Outcome]):
         try:
             outcomes = await self._commit([each.item for each in group])
         except asyncio.CancelledError:
-            for each in group:
-                each.outcome.cancel()
-            raise
+            outcomes = [self._closed_by or UnavailableError("the commit was cut off")] * len(group)
         except Exception as error:  # it is the outcome of each, who raises it
             outcomes = [error] * len(group)
         for each, outcome in zip(group, outcomes, strict=True):

@@ -14,6 +14,7 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
+from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
 from ..kafka import kafka_connection
@@ -36,6 +37,10 @@ _STOP_SECONDS = 2.0
 # aiokafka speaks Produce v8, which Kafka 4 answers with spurious NotEnoughReplicas now and then (KAFKA-15459): the
 # stock pause of 100 ms would be the longest part of a batch.
 _RETRY_BACKOFF_MILLISECONDS = 10
+
+# A transaction begins once the markers of the one before are written, some milliseconds after its commit is answered
+# (KAFKA-5477): aiokafka's own pause before it asks again, 20 ms, would be most of a transaction.
+sender.BACKOFF_OVERRIDE = 0.005
 
 _SEND_BATCH_BYTES = 512 * 1024
 
@@ -141,7 +146,7 @@ class Publisher:
     async def stop(self) -> None:
         """Let go of the producer, in whichever state it is."""
         self.is_broken = True
-        await self._group.close()
+        await self._group.close(_at_its_end())
         stopping = asyncio.ensure_future(self._producer.stop())
         done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
         if not done:
@@ -151,7 +156,7 @@ class Publisher:
     async def _publish_together(self, publications: Sequence[Publication]) -> Sequence[None]:
         """One transaction. A producer whose transaction may be open, or may have been committed, is at its end."""
         if self.is_broken:
-            raise UnavailableError("the producer is at its end: the partition is claimed again with another one")
+            raise _at_its_end()
         has_ended = False
         try:
             with kafka_errors():
@@ -190,6 +195,10 @@ class Publisher:
         if batch is not None:
             pending.append(await self._producer.send_batch(batch, topic, partition=partition))
         return pending
+
+
+def _at_its_end() -> UnavailableError:
+    return UnavailableError("the producer is at its end: the partition is claimed again, with another one")
 
 
 class Publishers:

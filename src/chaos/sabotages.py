@@ -35,7 +35,12 @@ def _crashes(point: str) -> tuple[Fault, ...]:
     )
 
 
-_ZOMBIES = (Fault(1.5, "freeze", "worker-1", 4.5, "decoded:2"), Fault(2.5, "freeze", "worker-2", 5.0, "decoded:2"))
+def _freezes(point: str) -> tuple[Fault, ...]:
+    """Both workers stop at a point, and go on when their partitions have long been taken."""
+    return Fault(1.5, "freeze", "worker-1", 4.5, point), Fault(2.5, "freeze", "worker-2", 5.0, point)
+
+
+_ZOMBIES = _freezes("decoded:2")
 _WEB_DEATHS = (Fault(2.5, "kill", "web-1", 0.2), Fault(4.5, "kill", "web-2", 0.2))
 _FROZEN_WORKERS = (Fault(2.0, "stop", "worker-1", 4.0), Fault(2.0, "stop", "worker-2", 4.0))
 
@@ -43,6 +48,7 @@ SABOTAGES = (
     Sabotage("no-version-check", "worker", "The version that a command insists on is not looked at."),
     Sabotage("no-duplicate-check", "worker", "Command ids that came before are taken for new."),
     Sabotage("no-fence", "worker", "A worker that lost its partition still writes.", _ZOMBIES),
+    Sabotage("no-producer-fence", "worker", "A producer of before may still publish.", _freezes("sent:2")),
     Sabotage("no-resume", "worker", "What was committed but not published is forgotten.", _crashes("committed")),
     Sabotage("position-first", "worker", "The position is committed before the batch.", _crashes("folded")),
     Sabotage("answer-before-commit", "worker", "Answers go out before the commit.", _crashes("written")),

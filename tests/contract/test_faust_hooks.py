@@ -22,6 +22,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import IllegalOperation, IllegalStateError, KafkaError, ProducerFenced
+from aiokafka.producer import sender
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.structs import ConsumerRecord
 from faust.app.base import App
@@ -31,6 +32,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 from faust.web.drivers import aiohttp as aiohttp_driver
 
+import assessmentstore.agents.publisher  # noqa: F401 - it sets the pause between transactions
 from assessmentstore.agents.prompt import PromptWorker
 from assessmentstore.agents.records import FetchedRecord, _SlowBatch
 
@@ -201,6 +203,11 @@ def test_a_batch_read_in_python_is_what_a_compiled_one_is() -> None:
     fields = ("offset", "timestamp", "timestamp_type", "key", "value", "headers")
     compiled, slow = ([tuple(getattr(record, field) for field in fields) for record in records] for records in read)
     assert slow == compiled
+
+
+def test_the_pause_between_transactions_is_a_name_that_can_be_replaced() -> None:
+    assert "return BACKOFF_OVERRIDE" in inspect.getsource(sender.AddPartitionsToTxnHandler.handle_response)
+    assert sender.BACKOFF_OVERRIDE == 0.005
 
 
 def test_a_new_topic_lets_its_replication_factor_be_set() -> None:

@@ -76,10 +76,12 @@ class Loaded:
         async with open_sender(self.installation) as sender:
             for _ in range(3):
                 await sender.send(*self.traffic.take(_MESSAGES // 3))
+                if not crash_point:
+                    # What is applied in one transaction has one time: the past wants several.
+                    await settled(self.installation)
         if crash_point:
             await worker.ended()
         else:
-            await settled(self.installation)
             await proved(self.installation)
             await worker.stop()
 

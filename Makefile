@@ -50,7 +50,7 @@ bench: setup quix ## measure throughput and latency
 	$(BIN)/python -m bench
 
 soak: setup ## run the long tests, and half an hour of chaos with a judge
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak -o faulthandler_timeout=0
 	$(BIN)/assessmentstore chaos run --minutes 6 --seed 1 --seed 2 --seed 3 --seed 4 --seed 5
 	$(BIN)/assessmentstore chaos prove
 

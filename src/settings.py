@@ -328,6 +328,10 @@ class Settings(BaseSettings):
         return f"{self.topic_prefix}assessment.dead-letters"
 
     @property
+    def letter_marks_topic(self) -> str:
+        return f"{self.topic_prefix}assessment.dead-letter-marks"
+
+    @property
     def deletions_topic(self) -> str:
         return f"{self.topic_prefix}assessment.deletions"
 

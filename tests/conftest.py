@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_timeout import Settings as Limit
+from tests.harness.hangs import describe_tasks
 from tests.harness.installation import (
     Installation,
     create_installation,
@@ -28,13 +30,26 @@ _FAILED = pytest.StashKey[bool]()
 
 _FOLDER = "TESTS_FOLDER"
 
+_TEARDOWN_SECONDS = 300
+
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let fixtures know whether their test failed."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know whether their test failed, and tell what the tasks of one that hung waited for."""
     report = yield
     item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    if call.excinfo is not None and "from pytest-timeout" in str(call.excinfo.value):
+        report.sections.append(("Tasks", describe_tasks()))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Give the end of each test a limit of its own: where it failed, the one of the test is over."""
+    item.ihook.pytest_timeout_set_timer(item=item, settings=Limit(_TEARDOWN_SECONDS, "signal", False, False))
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -41,6 +41,7 @@ def specifications(settings: Settings) -> list[TopicSpecification]:
         TopicSpecification(settings.events_topic, partitions, large | _FOR_EVER),
         TopicSpecification(settings.rejections_topic, partitions, large | _FOR_EVER),
         TopicSpecification(settings.dead_letters_topic, 1, large | _FOR_EVER),
+        TopicSpecification(settings.letter_marks_topic, 1, _FOR_EVER),
         TopicSpecification(settings.deletions_topic, partitions, large | _FOR_EVER),
         # What the old system says, and what its listeners are told.
         TopicSpecification(settings.legacy_events_topic, partitions, commands),

@@ -177,10 +177,12 @@ def drop(
     filters = _filters(partition, since, reason, _State.OPEN)
 
     async def work(found: DeadLetters, tell: Callable[[Outcome], None]) -> None:
-        from ..agents.redrive import drop as mark
+        from ..agents.redrive import open_redriver
+        from ..settings import Settings
 
-        async for stored in _chosen(found, letters, filters, fresh=False):
-            tell(await mark(found, stored, by=_who(by), reason=because))
+        async with open_redriver(Settings.load(), found, _who(by)) as redriver:
+            async for stored in _chosen(found, letters, filters, fresh=False):
+                tell(await redriver.drop(stored, because))
 
     _tell_all("dropping", work, json)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from ..models.assessment import AssessmentRecord
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
+from ..models.letter_marks import LetterMarks
 from ..models.machine import evolve
 from ..store.changes import Accepted, BatchChanges, DeadLetter, Refused
 from .errors import RecoveryError
@@ -38,6 +39,10 @@ class Until:
         """Whether a deletion came before this."""
         before = self.instant is None or deletion.deleted_at <= self.instant
         return before and deletion.position <= self.offsets.get(deletion.partition, deletion.position)
+
+    def admits_marks(self, marks: LetterMarks) -> bool:
+        """Whether it was seen to a dead letter before this; it has no place among the commands, but a time."""
+        return self.instant is None or marks.at <= self.instant
 
     def admits_checkpoint(self, checkpoint: Checkpoint) -> bool:
         """Whether all rows of a checkpoint, and the checkpoint itself, came before this."""

@@ -17,11 +17,21 @@ from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
 from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
+from ..models.letter_marks import LetterMarks
 from ..settings import Settings
 from ..store.postgres import open_pools
 from ..store.recovery import RecoveryStore
 from .errors import RecoveryError
-from .records import LoggedEvent, LogItem, command_offset, read_checkpoint, read_event, read_letter, read_rejection
+from .records import (
+    LoggedEvent,
+    LogItem,
+    command_offset,
+    read_checkpoint,
+    read_event,
+    read_letter,
+    read_marks,
+    read_rejection,
+)
 
 # How long a fetch waits; a log that is read to its end is not waited for.
 _POLL_MILLISECONDS = 500
@@ -166,6 +176,22 @@ async def read_deletions(consumer: AIOKafkaConsumer, settings: Settings, partiti
     await consumer.seek_to_beginning(place)
     async for record in records(consumer, place, lambda _: None):
         yield Deletion.model_validate_json(record.value)
+
+
+async def read_letter_marks(settings: Settings) -> list[LetterMarks]:
+    """All that became of dead letters, in order; nothing where it was told nowhere yet, by versions before this one.
+
+    Raises:
+        RecoveryError: a record is nothing of that sort.
+        UnavailableError: Kafka is away.
+    """
+    place = TopicPartition(settings.letter_marks_topic, 0)
+    async with open_consumer(settings) as consumer:
+        if place.topic not in await consumer.topics():
+            return []
+        consumer.assign([place])
+        await consumer.seek_to_beginning(place)
+        return [read_marks(record) async for record in records(consumer, place, lambda _: None)]
 
 
 async def read_checkpoints(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> list[Checkpoint]:

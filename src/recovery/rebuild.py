@@ -6,7 +6,7 @@
     4. Position   at the end the position is the emitted watermark: all below it came to what the log tells
     5. Proof      checkpoints that were signed over these rows are kept again
 
-Nothing is published, and nobody is woken.
+Then, for all partitions, dead letters are marked with what became of them. Nothing is published, and nobody is woken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ from ..store.postgres import StaleViewError, open_pools
 from ..store.recovery import RecoveryStore
 from .errors import RecoveryError
 from .fold import Deleted, Until, fold_items, is_rebirth, reborn, touched
-from .log import Passed, bounds, open_consumer, read_checkpoints, read_deletions, read_log, watermarks
+from .log import (
+    Passed,
+    bounds,
+    open_consumer,
+    read_checkpoints,
+    read_deletions,
+    read_letter_marks,
+    read_log,
+    watermarks,
+)
 from .partitions import for_each
 from .progress import Progress
 from .records import LoggedEvent, LogItem
@@ -88,6 +97,8 @@ async def rebuild(settings: Settings, until: Until, progress: Progress) -> Rebui
         done = await for_each(range(settings.topic_partitions), one)
         # The two outcomes may be of different partitions: only now both are there.
         await store.forget_refusals_of_accepted()
+        marks = [marks for marks in await read_letter_marks(settings) if until.admits_marks(marks)]
+        await store.restore_letter_marks(marks)
         positions = {partition: work.position for partition, work in done.items()}
         lost = await _lost_commands(settings, positions) if until.is_end else []
         unproved = [work.unproved for work in done.values() if work.unproved]

@@ -16,6 +16,7 @@ from ..models.commands import CommandHeader, CommandType
 from ..models.envelope import COMMAND_FINGERPRINT, COMMAND_OFFSET
 from ..models.errors import ErrorCode, Rejection
 from ..models.events import AssessmentEvent, EventType, event_from_json
+from ..models.letter_marks import LetterMarks
 from ..store.changes import DeadLetter, Refused
 from .errors import RecoveryError
 
@@ -136,6 +137,18 @@ def read_letter(record: ConsumerRecord) -> tuple[int, DeadLetter]:
         at=datetime.fromisoformat(texts["time"]),
     )
     return int(texts["partition"]), letter
+
+
+def read_marks(record: ConsumerRecord) -> LetterMarks:
+    """Read what became of a dead letter.
+
+    Raises:
+        RecoveryError: it is nothing of that sort.
+    """
+    try:
+        return LetterMarks.model_validate_json(record.value or b"")
+    except ValidationError as error:
+        raise _unreadable(record, str(error)) from error
 
 
 def read_checkpoint(record: ConsumerRecord) -> Checkpoint:

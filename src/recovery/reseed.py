@@ -7,10 +7,12 @@
              the watermark that it reaches: killed, it goes on from there
 4. Proof     the checkpoints, with their watermark
 5. Deletions what retention deleted
+6. Marks     what became of dead letters
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -34,6 +36,7 @@ from .log import (
     open_consumer,
     open_publisher,
     read_deletions,
+    read_letter_marks,
     records,
     watermarks,
 )
@@ -61,6 +64,8 @@ class Reseeded:
     """Offsets of the commands topics that were passed over."""
     checkpoints: int
     deletions: int
+    marks: int
+    """Dead letters of which it was told what became of them."""
 
 
 async def reseed(settings: Settings, progress: Progress) -> Reseeded:
@@ -88,7 +93,14 @@ async def reseed(settings: Settings, progress: Progress) -> Reseeded:
             made = CheckpointStore(pools.write)
             checkpoints = await for_each(positions, lambda each: telling.checkpoints(each, firsts[each], made))
         deletions = await for_each(positions, lambda partition: _tell_deletions(settings, partition, store))
-    return Reseeded(*(sum(counts.values()) for counts in (published, skipped, checkpoints, deletions)))
+        marks = await _tell_letter_marks(settings, store)
+    return Reseeded(
+        published=sum(published.values()),
+        skipped=sum(skipped.values()),
+        checkpoints=sum(checkpoints.values()),
+        deletions=sum(deletions.values()),
+        marks=marks,
+    )
 
 
 async def _are_empty(settings: Settings) -> bool:
@@ -214,5 +226,20 @@ async def _tell_deletions(settings: Settings, partition: int, store: RecoverySto
             async for deletions in store.deletions(partition):
                 missing = [item for item in deletions if (item.assessment_id, item.last_offset) not in told]
                 await topic.send(missing)
+                count += len(missing)
+    return count
+
+
+async def _tell_letter_marks(settings: Settings, store: RecoveryStore) -> int:
+    """Put on their topic the marks of dead letters that it does not have."""
+    told = {marks.place: marks for marks in await read_letter_marks(settings)}
+    count = 0
+    with kafka_errors():
+        async with idempotent_producer(settings) as producer:
+            async for found in store.letter_marks():
+                missing = [marks for marks in found if told.get(marks.place) != marks]
+                topic = settings.letter_marks_topic
+                sent = [await producer.send(topic, marks.to_json(), marks.place.encode()) for marks in missing]
+                await asyncio.gather(*sent)
                 count += len(missing)
     return count

@@ -91,6 +91,14 @@ class CacheEntry(NamedTuple):
     """The state as JSON."""
 
 
+class Lookup(NamedTuple):
+    """What Redis answers about one assessment."""
+
+    state: AssessmentRecord | None
+    generation: bytes
+    """Of Redis: where the state is read elsewhere after this, it is filled in under that."""
+
+
 class SharedCache:
     """Redis, behind a breaker: while it is away every call raises UnavailableError at once."""
 
@@ -99,23 +107,23 @@ class SharedCache:
         self._prefix = prefix
         self._breaker = RedisBreaker()
 
-    async def get(self, assessment_id: str, positions: Positions | None = None) -> AssessmentRecord | None:
+    async def get(self, assessment_id: str, positions: Positions | None = None) -> Lookup:
         """One assessment, where Redis has it and reflects every command below some positions.
 
         Raises:
             UnavailableError: Redis is away.
         """
-        if positions is None or not positions.needed:
-            return (await self.bulk_get([assessment_id])).get(assessment_id)
-        partitions = list(positions.needed)
+        partitions = [] if positions is None else list(positions.needed)
         with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
             # First the positions, then the state: it is at least as fresh as they were.
-            pipeline.mget([self._position_key(partition) for partition in partitions])
+            pipeline.mget([self._generation_key, *map(self._position_key, partitions)])
             pipeline.hget(self._key(assessment_id), "d")
-            reflected, value = await pipeline.execute()
+            (generation, *reflected), value = await pipeline.execute()
         applied = {partition: int(end) for partition, end in zip(partitions, reflected, strict=True) if end is not None}
-        return AssessmentRecord.from_json(value) if value is not None and positions.reached_by(applied) else None
+        fresh = positions is None or positions.reached_by(applied)
+        state = AssessmentRecord.from_json(value) if value is not None and fresh else None
+        return Lookup(state, generation or b"")
 
     async def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
         """Those of several assessments that Redis has.

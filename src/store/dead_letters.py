@@ -11,9 +11,11 @@ from enum import StrEnum
 import asyncpg
 
 from ..models.errors import AssessmentStoreError
+from ..models.letter_marks import LetterMarks
 from ..models.redrive import Letter
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
+from .rows import letter_marks_from_row
 
 _PAGE = 500
 
@@ -176,10 +178,12 @@ class HeldLetter:
         self._connection = connection
         self.stored = stored
 
-    async def mark_redriven(self, by: str, partition: int, offset: int) -> None:
-        """Keep by whom and where to it was sent."""
-        await self._connection.execute(QUERIES["mark_redriven"], self.stored.id, by, partition, offset)
+    async def mark_redriven(self, by: str, partition: int, offset: int) -> LetterMarks:
+        """Keep by whom and where to it was sent, and return all that became of it."""
+        (row,) = await self._connection.fetch(QUERIES["mark_redriven"], self.stored.id, by, partition, offset)
+        return letter_marks_from_row(row)
 
-    async def mark_dropped(self, by: str, reason: str) -> None:
-        """Keep by whom and why it was dropped."""
-        await self._connection.execute(QUERIES["mark_dropped"], self.stored.id, by, reason)
+    async def mark_dropped(self, by: str, reason: str) -> LetterMarks:
+        """Keep by whom and why it was dropped, and return all that became of it."""
+        (row,) = await self._connection.fetch(QUERIES["mark_dropped"], self.stored.id, by, reason)
+        return letter_marks_from_row(row)

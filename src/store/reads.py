@@ -63,9 +63,9 @@ class StateReader:
             CACHE_READS.labels("memory", "hit").inc()
             READS.labels("memory").inc()
             return self._keys.open_record(state)
-        state = await self._from_redis(assessment_id, positions)
+        state, generation = await self._from_redis(assessment_id, positions)
         if state is None or state.version < min_version:
-            state = await self._from_postgres(assessment_id, min_version, positions)
+            state = await self._from_postgres(assessment_id, min_version, positions, generation)
         else:
             READS.labels("redis").inc()
         if state is None:
@@ -102,21 +102,24 @@ class StateReader:
             rows = await self._router.primary.fetch(QUERIES["final_states"], list(assessment_ids))
         return [self._keys.open_record(record_from_row(row)) for row in rows]
 
-    async def _from_redis(self, assessment_id: str, positions: Positions | None) -> AssessmentRecord | None:
+    async def _from_redis(
+        self, assessment_id: str, positions: Positions | None
+    ) -> tuple[AssessmentRecord | None, bytes | None]:
+        """The state, where it is there, and the generation of Redis; nothing while it is away."""
         try:
-            state = await self._cache.get(assessment_id, positions)
+            state, generation = await self._cache.get(assessment_id, positions)
         except UnavailableError:
             CACHE_READS.labels("redis", "unavailable").inc()
-            return None
+            return None, None
         if state is not None and not self._keys.has_keys_of(state):
             state = None  # it may be older than a rotation that Postgres has seen
         CACHE_READS.labels("redis", "miss" if state is None else "hit").inc()
-        return state
+        return state, generation
 
     async def _from_postgres(
-        self, assessment_id: str, min_version: int, positions: Positions | None
+        self, assessment_id: str, min_version: int, positions: Positions | None, generation: bytes | None
     ) -> AssessmentRecord | None:
-        generation = await self._generation()
+        """The state, which is filled into that generation of Redis."""
         state, from_primary = await self._router.read(
             partial(_get_state, assessment_id),
             positions,
@@ -129,14 +132,6 @@ class StateReader:
             with suppress(UnavailableError):
                 await self._cache.bulk_set([state], generation)
         return state
-
-    async def _generation(self) -> bytes | None:
-        """That of Redis; nothing while it is away."""
-        try:
-            return await self._cache.generation()
-        except UnavailableError:
-            CACHE_READS.labels("redis", "unavailable").inc()
-            return None
 
 
 async def _get_state(assessment_id: str, connection: Connection) -> AssessmentRecord | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from ..models.assessment import AssessmentRecord
 from ..models.deletions import Deletion
+from ..models.letter_marks import LetterMarks
 from .maintenance import delete_assessments
 from .postgres import Pool, postgres_errors, record_from_row
 from .queries import QUERIES
-from .rows import columns, deletion_from_row
+from .rows import columns, deletion_from_row, letter_marks_from_row, letter_marks_row
 
 _CHUNK = 1000
 
@@ -107,6 +108,33 @@ class RecoveryStore:
         """
         with postgres_errors():
             await self._pool.execute(QUERIES["forget_refusals_of_accepted"])
+
+    async def restore_letter_marks(self, told: Iterable[LetterMarks]) -> None:
+        """Mark dead letters with what became of them, of each with what was told last.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        last = list({marks.place: marks for marks in told}.values())
+        for first in range(0, len(last), _CHUNK):
+            rows = map(letter_marks_row, last[first : first + _CHUNK])
+            with postgres_errors():
+                await self._pool.execute(QUERIES["restore_letter_marks"], *columns(rows))
+
+    async def letter_marks(self) -> AsyncIterator[Sequence[LetterMarks]]:
+        """What became of dead letters, some at a time.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        last = 0
+        while True:
+            with postgres_errors():
+                rows = await self._pool.fetch(QUERIES["marked_dead_letters"], last, _CHUNK)
+            if not rows:
+                return
+            last = rows[-1]["id"]
+            yield [letter_marks_from_row(row) for row in rows]
 
     async def deletions(self, partition: int) -> AsyncIterator[Sequence[Deletion]]:
         """What was deleted of a partition, some at a time.

@@ -15,6 +15,7 @@ from ..models.commands import CommandHeader
 from ..models.deletions import Deletion
 from ..models.errors import ErrorCode, Rejection
 from ..models.events import event_from_json
+from ..models.letter_marks import LetterMarks
 from .chaining import Link
 from .changes import Accepted, DeadLetter, OutgoingEvent, Refused
 from .postgres import record_from_row
@@ -160,6 +161,35 @@ def dead_letter_row(letter: DeadLetter) -> tuple[Any, ...]:
     names = [name.encode() for name, _ in letter.headers]
     values = [value for _, value in letter.headers]
     return letter.offset, letter.key, letter.value, names, values, letter.reason, letter.at
+
+
+def letter_marks_from_row(row: asyncpg.Record) -> LetterMarks:
+    """What became of a row of `dead_letters`."""
+    return LetterMarks(
+        partition=row["command_partition"],
+        offset=row["command_offset"],
+        redriven_at=row["redriven_at"],
+        redriven_by=row["redriven_by"],
+        redriven_partition=row["redriven_partition"],
+        redriven_offset=row["redriven_offset"],
+        dropped_at=row["dropped_at"],
+        dropped_by=row["dropped_by"],
+        drop_reason=row["drop_reason"],
+    )
+
+
+def letter_marks_row(marks: LetterMarks) -> tuple[Any, ...]:
+    return (
+        marks.partition,
+        marks.offset,
+        marks.redriven_at,
+        marks.redriven_by,
+        marks.redriven_partition,
+        marks.redriven_offset,
+        marks.dropped_at,
+        marks.dropped_by,
+        marks.drop_reason,
+    )
 
 
 def dead_letter_from_row(row: asyncpg.Record) -> DeadLetter:

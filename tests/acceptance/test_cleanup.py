@@ -83,7 +83,7 @@ async def test_only_what_ended_long_ago_goes_and_takes_its_children_along(web: W
 
     query = "SELECT string_agg(assessment_id, ' ' ORDER BY assessment_id) FROM assessment_states"
     assert await rows(shared, query) == "new-cancel new-complete new-fail old-pending old-processing"
-    for table in ("assessment_audit_trail", "assessment_metrics", "assessment_search"):
+    for table in ("assessment_audit_trail", "assessment_metrics", "assessment_search", "assessment_names"):
         assert await rows(shared, f"SELECT count(*) FROM {table} WHERE assessment_id LIKE 'old-%e'") == 0
     stats = await web.ask("GET", "/assessments/stats")
     assert stats.body["total"] == 5

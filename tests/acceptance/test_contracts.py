@@ -360,5 +360,6 @@ async def test_schemathesis_finds_nothing(web: Web, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 async def test_schemathesis_finds_nothing_in_many_examples(web: Web, tmp_path: Path) -> None:
     await _schemathesis(web, tmp_path, "--max-examples", "500", "--seed", str(os.getpid()))

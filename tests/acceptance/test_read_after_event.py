@@ -48,7 +48,7 @@ async def _read_on_each_event(settings: Settings, events: int) -> int:
         await consumer.seek_to_beginning(*partitions)
         for _ in range(events):
             event = event_from_json((await consumer.getone()).value)
-            state = await cache.get(event.assessment_id)
+            state, _ = await cache.get(event.assessment_id)
             stale += state is None or state.version < event.version
     return stale
 

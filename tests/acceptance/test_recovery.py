@@ -38,6 +38,7 @@ from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.agents.crash_points import CrashPoint, CrashPoints
 from assessmentstore.agents.publisher import Publisher, new_transactional_id
+from assessmentstore.agents.redrive import open_redriver
 from assessmentstore.agents.topics import create_topics
 from assessmentstore.chaos.messages import Traffic, command, create
 from assessmentstore.chaos.seals import evidence_against
@@ -52,14 +53,17 @@ from assessmentstore.recovery.replay import Answer, replay_beside, replay_caches
 from assessmentstore.settings import Settings
 from assessmentstore.store.cache import SharedCache
 from assessmentstore.store.changes import Outbox
+from assessmentstore.store.dead_letters import DeadLetters, LetterFilters
 from assessmentstore.store.maintenance import delete_assessments
 from assessmentstore.store.migrate import migrate
-from assessmentstore.store.postgres import record_from_row
+from assessmentstore.store.postgres import open_pools, record_from_row
 from assessmentstore.store.redis import open_redis
 from assessmentstore.store.table import StateTable
 from assessmentstore.web.auth import Role
 
 _MESSAGES = 300
+
+_SEEN_TO = ("redriven twice", "dropped", "dropped and redriven")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,19 @@ class Loaded:
         else:
             await proved(self.installation)
             await worker.stop()
+
+    async def see_to_letters(self) -> None:
+        """Redrive and drop dead letters, some more than once, and leave others open."""
+        settings = self.installation.settings
+        async with open_pools(settings, application="tests") as pools:
+            letters = DeadLetters(pools.write)
+            twice, dropped, both, *_ = await letters.page(LetterFilters(), after=0, limit=10)
+            async with open_redriver(settings, letters, "olga") as redriver:
+                await redriver.redrive(twice)
+                await redriver.redrive(twice, again=True)
+                await redriver.drop(dropped, "of a test: 試")
+                await redriver.drop(both, "a mistake")
+                await redriver.redrive(both, again=True)
 
     async def replay(self) -> Answer:
         """What `assessmentstore replay` does, without a process of its own."""
@@ -110,6 +127,7 @@ def loaded(services: Settings, template_database: str, tmp_path_factory: pytest.
     made = Loaded(installation, Cluster(installation), Traffic(11))
     try:
         asyncio.run(made.work())
+        asyncio.run(made.see_to_letters())
         yield made
     finally:
         made.cluster.destroy()
@@ -133,11 +151,25 @@ async def test_a_lost_database_comes_back_row_by_row_though_the_replay_is_killed
         heard = [message async for message in _heard(messages)]
 
     assert difference(before, await snapshot(installation)) == []
+    assert sum("olga" in row for row in before["dead_letters"]) == len(_SEEN_TO)
     assert await ends(settings) == topics
     assert heard == []
     assert (done.returncode, await evidence_against(installation)) == (0, []), done.stderr
     assert 0 < orjson.loads(done.stdout)["written"] < sum(map(len, before.values()))
     assert (await loaded.replay())["written"] == 0
+
+
+async def test_the_drill_tells_of_every_table_whether_it_comes_back(loaded: Loaded) -> None:
+    documented = (Path(__file__).parents[2] / "docs/recovery.md").read_text()
+
+    async with loaded.installation.database() as database:
+        rows = await database.fetch(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
+            " AND relnamespace = 'public'::regnamespace"
+        )
+
+    assert len(rows) > 20
+    assert [row["relname"] for row in rows if f"`{row['relname']}`" not in documented] == []
 
 
 async def test_the_past_is_built_beside_the_present_and_touches_nothing(loaded: Loaded) -> None:
@@ -158,6 +190,9 @@ async def test_the_past_is_built_beside_the_present_and_touches_nothing(loaded: 
     assert await ends(settings) == topics
     assert "half.assessment_states" in str(answer["query"])
     assert (await loaded.replay_beside("half", Until(instant)))["written"] == 0
+    letters = (await snapshot(loaded.installation, "half"))["dead_letters"]
+    assert letters
+    assert not [row for row in letters if "olga" in row], "nobody had seen to any by then"
     with pytest.raises(RecoveryError, match="take another name"):
         await loaded.replay_beside("half", Until())
 
@@ -214,17 +249,27 @@ async def test_lost_topics_come_back_byte_by_byte_though_the_replay_is_killed(lo
     answer = await loaded.replay_to_kafka()
 
     after = await told(settings)
-    for name in before.keys() - {settings.commands_topic, settings.dead_letters_topic}:
+    others = {settings.commands_topic, settings.dead_letters_topic, settings.letter_marks_topic}
+    for name in before.keys() - others:
         for partition, records in before[name].items():
             assert contents(after[name][partition]) == contents(records), (name, partition)
     letters = [sorted(contents(found[settings.dead_letters_topic][0]), key=repr) for found in (before, after)]
     assert letters[0] == letters[1]
+    seen_to = [contents(found[settings.letter_marks_topic][0]) for found in (before, after)]
+    assert {key: value for key, value, _ in seen_to[0]} == {key: value for key, value, _ in seen_to[1]}
+    assert len(seen_to[1]) == len(_SEEN_TO), "of each what counts"
     assert await emitted_watermarks(settings) == marks
     assert (await ends(settings))[settings.commands_topic] == marks
     assert not any(after[settings.commands_topic].values())
     assert difference(database, await snapshot(loaded.installation)) == []
     assert int(str(answer["skipped"])) >= 0
-    assert await loaded.replay_to_kafka() == {"published": 0, "skipped": 0, "checkpoints": 0, "deletions": 0}
+    assert await loaded.replay_to_kafka() == {
+        "published": 0,
+        "skipped": 0,
+        "checkpoints": 0,
+        "deletions": 0,
+        "marks": 0,
+    }
 
     await loaded.work()
     await assert_exactly_once(loaded.installation, lost=before[settings.commands_topic])
@@ -368,10 +413,11 @@ async def _forget_refusals(database: asyncpg.Connection) -> tuple[str, str]:
 
 
 def _differences(before: Snapshot, after: Snapshot) -> list[str]:
-    """All but words that no document has, and when the last of the deleted was created."""
+    """All but words that no document has, when the last of the deleted was created, and letters that were seen to."""
     before, after = dict(before), dict(after)
     for shot in (before, after):
         del shot["search_vocabulary"]
+        shot["dead_letters"] = [row for row in shot["dead_letters"] if "olga" not in row]
         shot["server_totals"] = [row[:-1] for row in shot["server_totals"]]
     return difference(before, after)
 

@@ -14,6 +14,8 @@ from assessmentstore.chaos.plan import make_plan
 from assessmentstore.chaos.prove import Proof, prove, run_and_report
 from assessmentstore.chaos.run import Stage, open_stage
 
+pytestmark = pytest.mark.timeout(900)
+
 # Some faults of every sort are more than a short run has; other seeds, and those with keys, are for `make soak`.
 _SEED, _SECONDS = 3, 20.0
 

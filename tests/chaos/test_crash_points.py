@@ -12,6 +12,8 @@ from tests.harness.worker import Cluster
 
 from assessmentstore.agents.crash_points import CrashPoint
 
+pytestmark = pytest.mark.timeout(900)
+
 # How often a point is reached before it kills: the first batches of a worker, and one in full flow.
 _COUNTS = {CrashPoint.DECODED: 5, CrashPoint.COMMITTED: 3, CrashPoint.SENT: 7, CrashPoint.PUBLISHED: 2}
 

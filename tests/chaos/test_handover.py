@@ -14,6 +14,8 @@ from tests.harness.worker import Cluster
 from assessmentstore.chaos.messages import create
 from assessmentstore.chaos.topics import read_topic
 
+pytestmark = pytest.mark.timeout(900)
+
 # The promises; the machine's own share of it is measured in a test that asserts them.
 _GRACEFUL_SECONDS = 3.0
 _SESSION_SECONDS = 10.0

@@ -16,6 +16,8 @@ from tests.harness.worker import Cluster
 from assessmentstore.agents.crash_points import CrashPoint
 from assessmentstore.chaos.topics import end_offsets
 
+pytestmark = pytest.mark.timeout(900)
+
 # Before the fence, behind it, after the commit, and with a Kafka transaction open.
 _STEPS = ("decoded:3", "written:2", "committed:3", "sent:2")
 

@@ -40,7 +40,7 @@ _NOT_IN_KAFKA = {"schema_migrations", "batch_requests", "access_refusals", "migr
 }
 _OF_THE_MOMENT = {"id", "epoch", "owner", "producers", "claimed_at", "emitted_offset", "told", "applied_at"}
 _TOTALS_KEYS = {"slot", "scope", "assessment_type", "source", "priority", "state", "server_name", "quarter"}
-_TABLE_OWNERS = {"assessment_states", "assessment_search"}
+_TABLE_OWNERS = {"assessment_states", "assessment_search", "assessment_names"}
 
 
 class Unseen:

@@ -61,6 +61,7 @@ async def _topics(installation: Installation) -> AsyncIterator[tuple[str, bytes]
         settings.events_topic: many,
         settings.rejections_topic: many,
         settings.dead_letters_topic: 1,
+        settings.letter_marks_topic: 1,
         settings.checkpoints_topic: many,
     }
     for name, partitions in counts.items():

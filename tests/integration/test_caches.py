@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -15,7 +16,7 @@ from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
-from assessmentstore.store.cache import DELETED, MemoryCache, SharedCache
+from assessmentstore.store.cache import DELETED, Lookup, MemoryCache, SharedCache
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import StateReader
 from assessmentstore.store.redis import open_redis
@@ -73,9 +74,42 @@ async def test_a_fill_that_was_read_before_redis_forgot_everything_comes_too_lat
 
     await cache.bulk_set([state()], before)
     late = await cache.get("a1")
-    await cache.bulk_set([state()], await cache.generation())
+    await cache.bulk_set([state()], late.generation)
 
-    assert (late, await cache.get("a1")) == (None, state())
+    assert (late.state, (await cache.get("a1")).state) == (None, state())
+
+
+async def test_a_read_that_redis_forgets_in_the_middle_of_fills_nothing_in(
+    settings: Settings, cache: SharedCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis loses its memory after it was asked, and before Postgres has answered; it is asked once."""
+    async with open_pools(settings, application="test") as pools:
+        await pools.write.execute(
+            "INSERT INTO assessment_states (assessment_id, state, request_data) VALUES ('a1', 'pending', '{}')"
+        )
+        router, asked = ReadRouter(pools.read, settings.commands_topic), list[bytes]()
+        reader, read, get = StateReader(router, cache), router.read, cache.get
+
+        async def count(*arguments: Any) -> Lookup:
+            found = await get(*arguments)
+            asked.append(found.generation)
+            return found
+
+        async def forget_and_read(*arguments: Any, **named: Any) -> Any:
+            found = await read(*arguments, **named)
+            await cache.forget_all()
+            return found
+
+        monkeypatch.setattr(cache, "get", count)
+        with monkeypatch.context() as patched:
+            patched.setattr(router, "read", forget_and_read)
+            first = await reader.get("a1")
+        late = await get("a1")
+        second = await reader.get("a1")
+
+    assert (first and first.version, late.state, second and second.version) == (1, None, 1)
+    assert len(asked) == 2
+    assert (await get("a1")).state == second
 
 
 async def test_what_is_invalidated_is_gone(cache: SharedCache) -> None:
@@ -83,20 +117,20 @@ async def test_what_is_invalidated_is_gone(cache: SharedCache) -> None:
 
     await cache.invalidate(["a1", "never there"])
 
-    assert await cache.get("a1") is None
+    assert (await cache.get("a1")).state is None
 
 
 async def test_entries_of_one_installation_are_not_seen_by_another(cache: SharedCache, redis: Redis) -> None:
     await cache.bulk_set([state()], b"")
 
-    assert await SharedCache(redis, "another.").get("a1") is None
+    assert (await SharedCache(redis, "another.").get("a1")).state is None
 
 
 async def test_a_batch_moves_the_position_with_the_states(cache: SharedCache) -> None:
     assert await cache.reflect(0, start=0, end=5, states=reflected(state(version=3))) == 5
     assert await cache.reflect(0, start=5, end=8, states=reflected(state(version=4))) == 8
 
-    found = await cache.get("a1")
+    found = (await cache.get("a1")).state
     assert found is not None
     assert found.version == 4
 
@@ -107,7 +141,7 @@ async def test_a_batch_after_a_missed_one_is_not_taken_and_the_gap_is_told(cache
     position = await cache.reflect(0, start=7, end=9, states=reflected(state()))
 
     assert position == 5
-    assert await cache.get("a1") is None
+    assert (await cache.get("a1")).state is None
 
 
 async def test_positions_of_partitions_are_apart(cache: SharedCache) -> None:
@@ -120,11 +154,11 @@ async def test_redis_answers_a_reader_only_where_it_reflects_enough(cache: Share
     await cache.reflect(1, start=0, end=2, states={})
     await cache.reflect(0, start=0, end=5, states=reflected(state()))
 
-    assert await cache.get("a1", Positions({0: 5, 1: 1})) == state()
-    assert await cache.get("a1", Positions({})) == state()
-    assert await cache.get("a1", Positions({0: 6})) is None
-    assert await cache.get("a1", Positions({0: 5, 1: 3})) is None
-    assert await cache.get("a1", Positions({0: 5, 2: 1})) is None
+    assert (await cache.get("a1", Positions({0: 5, 1: 1}))).state == state()
+    assert (await cache.get("a1", Positions({}))).state == state()
+    assert (await cache.get("a1", Positions({0: 6}))).state is None
+    assert (await cache.get("a1", Positions({0: 5, 1: 3}))).state is None
+    assert (await cache.get("a1", Positions({0: 5, 2: 1}))).state is None
 
 
 async def test_messages_reach_whoever_listens(cache: SharedCache) -> None:
@@ -180,7 +214,7 @@ async def test_a_cached_version_that_is_too_old_is_read_from_postgres(settings: 
 
         cached, fresh = await reader.get("a1"), await reader.get("a1", min_version=4)
 
-        filled = await cache.get("a1")
+        filled = (await cache.get("a1")).state
     assert (cached and cached.version, fresh and fresh.version, filled and filled.version) == (3, 4, 4)
 
 

@@ -40,10 +40,11 @@ SELECT *, octet_length(value) AS size FROM dead_letters WHERE id = $1 FOR UPDATE
 UPDATE dead_letters
 SET redriven_at = NOW(), redriven_by = $2, redriven_partition = $3, redriven_offset = $4
 WHERE id = $1
+RETURNING *
 
 -- mark_dropped --
 -- Keep when, by whom and why nobody is to care about a dead letter.
-UPDATE dead_letters SET dropped_at = NOW(), dropped_by = $2, drop_reason = $3 WHERE id = $1
+UPDATE dead_letters SET dropped_at = NOW(), dropped_by = $2, drop_reason = $3 WHERE id = $1 RETURNING *
 
 -- count_open_dead_letters --
 -- How many wait for somebody.

@@ -69,6 +69,35 @@ DELETE FROM command_rejections AS refused
 USING assessment_audit_trail AS accepted
 WHERE accepted.command_id = refused.command_id AND refused.created_at < accepted.created_at
 
+-- restore_letter_marks --
+-- What Kafka tells of what became of dead letters.
+UPDATE dead_letters AS letter
+SET redriven_at = marked.redriven_at,
+    redriven_by = marked.redriven_by,
+    redriven_partition = marked.redriven_partition,
+    redriven_offset = marked.redriven_offset,
+    dropped_at = marked.dropped_at,
+    dropped_by = marked.dropped_by,
+    drop_reason = marked.drop_reason
+FROM unnest(
+    $1::int[], $2::bigint[], $3::timestamptz[], $4::text[], $5::int[], $6::bigint[], $7::timestamptz[], $8::text[],
+    $9::text[]
+) AS marked (
+    command_partition, command_offset, redriven_at, redriven_by, redriven_partition, redriven_offset, dropped_at,
+    dropped_by, drop_reason
+)
+WHERE letter.command_partition = marked.command_partition AND letter.command_offset = marked.command_offset
+
+-- marked_dead_letters --
+-- Some of the dead letters that somebody saw to.
+SELECT
+    id, command_partition, command_offset, redriven_at, redriven_by, redriven_partition, redriven_offset, dropped_at,
+    dropped_by, drop_reason
+FROM dead_letters
+WHERE id > $1 AND (redriven_at IS NOT NULL OR dropped_at IS NOT NULL)
+ORDER BY id
+LIMIT $2
+
 -- outbox_place --
 -- Where the outbox of a partition goes on after an offset: the end of so many rows of the audit trail, or of all.
 SELECT max(command_offset) + 1 FROM (

@@ -67,7 +67,7 @@ WITH by_words AS (
     WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_part AS (
-    SELECT assessment_id FROM assessment_search
+    SELECT assessment_id FROM assessment_names
     WHERE $2 <> '' AND names LIKE '%' || $2 || '%' AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_id AS (

@@ -28,7 +28,10 @@ TOLD = "receiver"
 IMPORTED = "import"
 """An export of an old system is imported, by an import that is killed and begun again."""
 
-PARTS = (SEALED, SERVED, TOLD, IMPORTED)
+AUDITED = "audit"
+"""Every event is forwarded to an audit service."""
+
+PARTS = (SEALED, SERVED, TOLD, IMPORTED, AUDITED)
 """What a run may have besides: each has its own load, its own faults and its own judge."""
 
 # What it takes until a run flows, and what the last fault needs to be felt.
@@ -154,6 +157,8 @@ def _faults_of(parts: Sequence[str], seconds: float) -> Iterator[Fault]:
         yield from _outages(SERVED, ("kill", "stop"), seconds * 0.2, seconds)
     if TOLD in parts:
         yield from _outages(TOLD, ("kill",), seconds * 0.3, seconds)
+    if AUDITED in parts:
+        yield from _outages(AUDITED, ("stop", "kill"), seconds * 0.25, seconds)
     if IMPORTED in parts:
         yield Fault(round(seconds * _IMPORT, 1), "import", IMPORTED, 0.0, "10")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .plan import IMPORTED, SEALED, SERVED, TOLD, Fault
+from .plan import AUDITED, IMPORTED, SEALED, SERVED, TOLD, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ def _crashes(point: str) -> tuple[Fault, ...]:
 
 _ZOMBIES = (Fault(1.5, "freeze", "worker-1", 4.5, "decoded:2"), Fault(2.5, "freeze", "worker-2", 5.0, "decoded:2"))
 _WEB_DEATHS = (Fault(2.5, "kill", "web-1", 0.2), Fault(4.5, "kill", "web-2", 0.2))
+_WORKER_DEATHS = (Fault(4.0, "kill", "worker-1", 0.2), Fault(6.0, "kill", "worker-2", 0.2))
 _FROZEN_WORKERS = (Fault(2.0, "stop", "worker-1", 4.0), Fault(2.0, "stop", "worker-2", 4.0))
 
 SABOTAGES = (
@@ -88,13 +89,23 @@ SABOTAGES = (
         "forget-attempts",
         "worker",
         "A worker follows the attempts that it began itself alone.",
-        (Fault(4.0, "kill", "worker-1", 0.2), Fault(6.0, "kill", "worker-2", 0.2)),
+        _WORKER_DEATHS,
         (SERVED,),
     ),
     Sabotage("made-up-result", "worker", "A server that does not answer has completed it.", parts=(SERVED,)),
     Sabotage("forget-before-told", "worker", "A message leaves the queue before it is sent.", parts=(TOLD,)),
     Sabotage("sign-something-else", "worker", "A message is signed for another body.", parts=(TOLD,)),
     Sabotage("new-message-ids", "worker", "Each attempt to tell has an id of its own.", parts=(TOLD,)),
+    Sabotage(
+        "audit-position-first",
+        "worker",
+        "Events are acknowledged before the audit service has them.",
+        _WORKER_DEATHS,
+        (AUDITED,),
+    ),
+    Sabotage("audit-ids-anew", "worker", "Each attempt to forward an event has an id of its own.", parts=(AUDITED,)),
+    Sabotage("audit-all-at-once", "worker", "Events of one assessment do not wait for each other.", parts=(AUDITED,)),
+    Sabotage("audit-without-letters", "worker", "What the audit service refuses is dropped.", parts=(AUDITED,)),
     Sabotage("import-position-first", "import", "An import keeps its position before the batch.", parts=(IMPORTED,)),
     Sabotage("streams-from-now", "web", "A stream that comes back leaves out what it missed.", _WEB_DEATHS),
 )

@@ -27,6 +27,7 @@ _LOOKED_AT = (
     "lists told",
     "attempts of the executor",
     "messages that webhooks were told",
+    "records that the audit service took",
     "assessments that were imported",
 )
 

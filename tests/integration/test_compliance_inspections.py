@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ipaddress
+import os
 import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -133,7 +133,7 @@ class Divergences:
             return {row["kind"]: row["count"] for row in await self._pool.fetch(QUERIES["open_divergences"])}
 
     async def settle(self, assessment_ids: Sequence[str] | None, actor: str, reason: str) -> int:
-        """Mark open entries as decided, those of some assessments or all, and count them."""
+        """Mark as decided what is open of some assessments, or all, imports that were broken off among it; count it."""
         with postgres_errors():
             return int(await self._pool.fetchval(QUERIES["settle_divergences"], assessment_ids, actor, reason))
 

@@ -202,5 +202,5 @@ def _started(record: JsonObject, completed_at: str | None) -> str | None:
         try:
             told = (datetime.fromisoformat(completed_at) - timedelta(milliseconds=duration)).isoformat()
         except OverflowError as error:
-            raise UnreadableError(f"duration is {duration!r}: nothing lasts so many milliseconds") from error
+            raise UnreadableError(f"duration is {duration!r:.100}: nothing lasts so many milliseconds") from error
     return told

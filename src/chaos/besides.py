@@ -1,9 +1,9 @@
-"""What a run has besides workers, webs and services, by its plan: keys, servers of others, an import."""
+"""What a run has besides workers, webs and services, by its plan: keys, servers of others, an old system, an import."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from .http_client import HttpClient
 from .imports import Import, judge_import
 from .installation import Installation
 from .keys import KeyFile, change_keys, rotate
+from .old_system import UNTOLD as UNTOLD_TO_OLD
+from .old_system import OldSystem
 from .opening import check_sealed, opened
-from .plan import AUDITED, IMPORTED, SEALED, SERVED, TOLD, Fault, Plan
+from .plan import AUDITED, BRIDGED, IMPORTED, SEALED, SERVED, TOLD, Fault, Plan
 from .receiver import Receiver
 from .records import at_most
 from .told_audit import judge_audit
+from .told_bridge import judge_bridge
 from .told_webhooks import UNTOLD, judge_webhook
 from .world import Count, World, counted
 
@@ -39,13 +42,14 @@ _CONCURRENCY = 2
 class Besides:
     """All that a plan asks for besides."""
 
-    def __init__(self, plan: Plan, folder: Path, broken: str) -> None:
-        """Make what the plan asks for; `broken` is what is wrong with the import."""
+    def __init__(self, plan: Plan, folder: Path, broken: Callable[[str], str]) -> None:
+        """Make what the plan asks for; `broken` tells what is wrong with the import, or the bridge."""
         self._keys = KeyFile(folder.absolute() / "keys") if SEALED in plan.parts else None
         self._compliance = Compliance() if SERVED in plan.parts else None
         self._receiver = Receiver(_webhooks(plan)) if TOLD in plan.parts else None
         self._auditor = Auditor() if AUDITED in plan.parts else None
-        self._import = Import(plan.seed, folder.absolute(), broken) if IMPORTED in plan.parts else None
+        self._old = OldSystem(plan.seed, folder.absolute(), broken("bridge")) if BRIDGED in plan.parts else None
+        self._import = Import(plan.seed, folder.absolute(), broken("import")) if IMPORTED in plan.parts else None
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -80,6 +84,8 @@ class Besides:
             found["webhooks or partitions have something to tell"] = counted(UNTOLD)
         if self._auditor:
             found["events are not with the audit service"] = self._auditor.missing
+        if self._old:
+            found["partitions have something to tell the old system"] = counted(UNTOLD_TO_OLD)
         return found
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -87,6 +93,8 @@ class Besides:
         for server in self._servers:
             await server.start()
             stack.push_async_callback(server.stop)
+        if self._old:
+            stack.push_async_callback(self._old.stop)
 
     async def register(self, http: HttpClient) -> bool:
         """Register webhooks, and say whether that went well."""
@@ -107,6 +115,8 @@ class Besides:
             found[TOLD] = self._receiver.happen
         if self._auditor:
             found[AUDITED] = self._auditor.happen
+        if old := self._old:
+            found[BRIDGED] = lambda fault: old.happen(fault, installation)
         if run := self._import:
             found[IMPORTED] = lambda fault: run.happen(fault, installation)
         return found
@@ -118,6 +128,8 @@ class Besides:
 
     async def before_reading(self, settings: Settings) -> list[str]:
         """Bring everything into the state that is judged, and say what could not be."""
+        if self._old:
+            await self._old.read(settings)
         # What was written under the old key since the change.
         return await rotate(settings) if self._keys else []
 
@@ -140,6 +152,10 @@ class Besides:
         if self._auditor:
             found += at_most(judge_audit(self._auditor.taken, world, keys))
             checked["records that the audit service took"] = len(self._auditor.taken)
+        if self._old:
+            found += at_most(judge_bridge(self._old, world))
+            checked["events of the old system"] = len(self._old.told)
+            checked["notifications of the old system"] = len(self._old.notifications)
         if self._import:
             found += at_most(judge_import(self._import.records, world))
             checked["assessments that were imported"] = len(world.imported)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .plan import AUDITED, IMPORTED, SEALED, SERVED, TOLD, Fault
+from .plan import AUDITED, BRIDGED, IMPORTED, SEALED, SERVED, TOLD, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Sabotage:
 
     name: str
     where: str
-    """worker, web, worker and web, or import."""
+    """worker, web, worker and web, import, or bridge."""
     breaks: str
     """What is broken, in a sentence."""
     faults: tuple[Fault, ...] = ()
@@ -23,7 +23,7 @@ class Sabotage:
     """What the run has to have besides."""
 
     def broken(self, kind: str) -> str:
-        """What is wrong with the workers, the webs, or the import: a name, or nothing."""
+        """What is wrong with the workers, the webs, the import or the bridge: a name, or nothing."""
         return self.name if kind in self.where else ""
 
 
@@ -106,6 +106,9 @@ SABOTAGES = (
     Sabotage("audit-ids-anew", "worker", "Each attempt to forward an event has an id of its own.", parts=(AUDITED,)),
     Sabotage("audit-all-at-once", "worker", "Events of one assessment do not wait for each other.", parts=(AUDITED,)),
     Sabotage("audit-without-letters", "worker", "What the audit service refuses is dropped.", parts=(AUDITED,)),
+    Sabotage("bridge-position-first", "bridge", "Legacy events are committed before they are taken.", parts=(BRIDGED,)),
+    Sabotage("bridge-told-first", "bridge", "The old system counts as told before it is.", parts=(BRIDGED,)),
+    Sabotage("bridge-tells-back", "bridge", "The old system is told what it told itself.", parts=(BRIDGED,)),
     Sabotage("import-position-first", "import", "An import keeps its position before the batch.", parts=(IMPORTED,)),
     Sabotage("streams-from-now", "web", "A stream that comes back leaves out what it missed.", _WEB_DEATHS),
 )
@@ -139,7 +142,7 @@ def apply(names: Sequence[str]) -> None:
 
 def breakers_by_module() -> Sequence[Mapping[str, Callable[[], None]]]:
     """Every way to break something, by name; importing them imports all that can be broken."""
-    from . import sabotage_executor, sabotage_keys, sabotage_outward, sabotage_web, sabotage_worker  # noqa: PLC0415
+    from . import sabotage_bridge, sabotage_executor, sabotage_keys, sabotage_outward, sabotage_web, sabotage_worker  # noqa: PLC0415
 
-    modules = (sabotage_worker, sabotage_web, sabotage_keys, sabotage_executor, sabotage_outward)
+    modules = (sabotage_worker, sabotage_web, sabotage_keys, sabotage_executor, sabotage_outward, sabotage_bridge)
     return [module.BREAKERS for module in modules]

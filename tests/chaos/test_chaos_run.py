@@ -28,6 +28,8 @@ _LOOKED_AT = (
     "attempts of the executor",
     "messages that webhooks were told",
     "records that the audit service took",
+    "events of the old system",
+    "notifications of the old system",
     "assessments that were imported",
 )
 

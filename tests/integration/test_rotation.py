@@ -64,7 +64,7 @@ async def test_what_answers_repeats_and_what_the_old_system_said_are_encrypted_a
 
     assert (done.unreadable, done.passed_over) == (0, 0), told
     left = await rests(pool)
-    assert ("k1" in left, before["secret"] in left, left.count("$encrypted")) == (False, False, 7)
+    assert ('"k1"' in left, before["secret"] in left, left.count("$encrypted")) == (False, False, 7)
     counts = await Rotation(pool, NEW).count()
     assert {name: count for name, count in counts.items() if name[0] != "webhooks"} == {
         ("requests", "k2"): 4, ("quarantine", "k2"): 2, ("reports", "k2"): 1

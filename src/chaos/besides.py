@@ -1,9 +1,9 @@
-"""What a run has besides workers, webs and services, by its plan: keys, a compliance server, webhooks, an import."""
+"""What a run has besides workers, webs and services, by its plan: keys, servers of others, an old system, an import."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from ..settings import Settings
 from ..store.encryption import KeyRing
 from .attempts import UNDER_WAY, Attempts
+from .auditor import Auditor
 from .clients import Clients
 from .compliance import Compliance
 from .faults import Beside, Faults
@@ -20,12 +21,16 @@ from .http_client import HttpClient
 from .imports import Import, judge_import
 from .installation import Installation
 from .keys import KeyFile, change_keys, rotate
+from .old_system import UNTOLD as UNTOLD_TO_OLD
+from .old_system import OldSystem
 from .opening import check_sealed, opened
-from .plan import IMPORTED, SEALED, SERVED, TOLD, Fault, Plan
+from .plan import AUDITED, BRIDGED, IMPORTED, SEALED, SERVED, TOLD, Fault, Plan
 from .receiver import Receiver
 from .records import at_most
+from .told_audit import judge_audit
+from .told_bridge import judge_bridge
 from .told_webhooks import UNTOLD, judge_webhook
-from .world import World
+from .world import Count, World, counted
 
 # A compliance server that is silent is one that is away, soon.
 _CALL_SECONDS = 3.0
@@ -37,12 +42,14 @@ _CONCURRENCY = 2
 class Besides:
     """All that a plan asks for besides."""
 
-    def __init__(self, plan: Plan, folder: Path, broken: str) -> None:
-        """Make what the plan asks for; `broken` is what is wrong with the import."""
+    def __init__(self, plan: Plan, folder: Path, broken: Callable[[str], str]) -> None:
+        """Make what the plan asks for; `broken` tells what is wrong with the import, or the bridge."""
         self._keys = KeyFile(folder.absolute() / "keys") if SEALED in plan.parts else None
         self._compliance = Compliance() if SERVED in plan.parts else None
         self._receiver = Receiver(_webhooks(plan)) if TOLD in plan.parts else None
-        self._import = Import(plan.seed, folder.absolute(), broken) if IMPORTED in plan.parts else None
+        self._auditor = Auditor() if AUDITED in plan.parts else None
+        self._old = OldSystem(plan.seed, folder.absolute(), broken("bridge")) if BRIDGED in plan.parts else None
+        self._import = Import(plan.seed, folder.absolute(), broken("import")) if IMPORTED in plan.parts else None
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -58,26 +65,36 @@ class Besides:
             }
         if self._receiver:
             found["webhook_allowed_networks"] = "127.0.0.0/8"
+        if self._auditor:
+            found["audit_url"] = f"{self._auditor.url}/audit"
         return found
 
     @property
-    def unfinished(self) -> Mapping[str, str]:
-        """Queries that count what is to come to an end before anything is judged, by what they count."""
-        found = {}
+    def _servers(self) -> Sequence[Compliance | Receiver | Auditor]:
+        """Those of others."""
+        return [server for server in (self._compliance, self._receiver, self._auditor) if server]
+
+    @property
+    def unfinished(self) -> Mapping[str, Count]:
+        """What is to come to an end before anything is judged, by what is counted."""
+        found: dict[str, Count] = {}
         if self._compliance:
-            found["attempts are under way"] = UNDER_WAY
+            found["attempts are under way"] = counted(UNDER_WAY)
         if self._receiver:
-            found["webhooks or partitions have something to tell"] = UNTOLD
+            found["webhooks or partitions have something to tell"] = counted(UNTOLD)
+        if self._auditor:
+            found["events are not with the audit service"] = self._auditor.missing
+        if self._old:
+            found["partitions have something to tell the old system"] = counted(UNTOLD_TO_OLD)
         return found
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Start what has to be there before the workers."""
-        if self._compliance:
-            await self._compliance.start()
-            stack.push_async_callback(self._compliance.stop)
-        if self._receiver:
-            await self._receiver.start()
-            stack.push_async_callback(self._receiver.stop)
+        for server in self._servers:
+            await server.start()
+            stack.push_async_callback(server.stop)
+        if self._old:
+            stack.push_async_callback(self._old.stop)
 
     async def register(self, http: HttpClient) -> bool:
         """Register webhooks, and say whether that went well."""
@@ -96,19 +113,23 @@ class Besides:
             found[SERVED] = self._compliance.happen
         if self._receiver:
             found[TOLD] = self._receiver.happen
+        if self._auditor:
+            found[AUDITED] = self._auditor.happen
+        if old := self._old:
+            found[BRIDGED] = lambda fault: old.happen(fault, installation)
         if run := self._import:
             found[IMPORTED] = lambda fault: run.happen(fault, installation)
         return found
 
     def close(self) -> None:
         """The load has ended: what is under way is to come to an end."""
-        if self._compliance:
-            self._compliance.closing = True
-        if self._receiver:
-            self._receiver.closing = True
+        for server in self._servers:
+            server.closing = True
 
     async def before_reading(self, settings: Settings) -> list[str]:
         """Bring everything into the state that is judged, and say what could not be."""
+        if self._old:
+            await self._old.read(settings)
         # What was written under the old key since the change.
         return await rotate(settings) if self._keys else []
 
@@ -116,8 +137,8 @@ class Besides:
         """The world in clear, what is wrong, and how much was compared."""
         found: list[str] = []
         checked = Counter[str]()
+        keys = KeyRing.of(settings)
         if self._keys:
-            keys = KeyRing.of(settings)
             found += at_most(check_sealed(world, keys))
             world = opened(world, keys)
             checked["assessments at rest, encrypted"] = len(world.states)
@@ -128,6 +149,13 @@ class Besides:
         for hook in self._receiver.hooks if self._receiver else ():
             found += at_most(judge_webhook(hook, world))
             checked["messages that webhooks were told"] += len(hook.taken)
+        if self._auditor:
+            found += at_most(judge_audit(self._auditor.taken, world, keys))
+            checked["records that the audit service took"] = len(self._auditor.taken)
+        if self._old:
+            found += at_most(judge_bridge(self._old, world))
+            checked["events of the old system"] = len(self._old.told)
+            checked["notifications of the old system"] = len(self._old.notifications)
         if self._import:
             found += at_most(judge_import(self._import.records, world))
             checked["assessments that were imported"] = len(world.imported)

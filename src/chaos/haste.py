@@ -1,4 +1,4 @@
-"""Shorter times for a run that has no days, which no setting shortens: those of webhooks, and batches of imports."""
+"""Shorter times for a run that has no days, which no setting shortens: for others' servers; and batches of imports."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ _WEBHOOKS: dict[str, Any] = {
     "SCHEDULE": (1,) * 9,
 }
 
+_AUDIT: dict[str, Any] = {"_ANSWER_SECONDS": 3.0, "_LONGEST_PAUSE_SECONDS": 1.0}
+
 _IMPORTS: dict[str, Any] = {"BATCH": 10}
 
 
 def hurry() -> None:
-    """Let webhooks be told again within seconds, and an import have several batches."""
+    """Let webhooks and the audit service be told again within seconds, and an import have several batches."""
     from ..legacy import importing  # noqa: PLC0415 - who is in no hurry has no use for it
-    from ..outward import webhooks  # noqa: PLC0415
+    from ..outward import audit, webhooks  # noqa: PLC0415
 
-    for module, times in ((webhooks, _WEBHOOKS), (importing, _IMPORTS)):
+    for module, times in ((webhooks, _WEBHOOKS), (audit, _AUDIT), (importing, _IMPORTS)):
         for name, value in times.items():
             getattr(module, name)  # else it has another name by now, and nothing would be any sooner
             setattr(module, name, value)

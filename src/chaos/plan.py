@@ -28,7 +28,13 @@ TOLD = "receiver"
 IMPORTED = "import"
 """An export of an old system is imported, by an import that is killed and begun again."""
 
-PARTS = (SEALED, SERVED, TOLD, IMPORTED)
+AUDITED = "audit"
+"""Every event is forwarded to an audit service."""
+
+BRIDGED = "bridge"
+"""An old system tells of its assessments through a bridge, which is killed and begun again."""
+
+PARTS = (SEALED, SERVED, TOLD, IMPORTED, AUDITED, BRIDGED)
 """What a run may have besides: each has its own load, its own faults and its own judge."""
 
 # What it takes until a run flows, and what the last fault needs to be felt.
@@ -46,6 +52,10 @@ _ROTATION = 0.4
 
 # When the import begins, and after how many lines it is killed: some of its batches are done then.
 _IMPORT = 0.15
+
+# When an old system begins to tell, and for how long it does.
+_BRIDGE = 0.05
+_BRIDGE_LASTS = 0.5
 
 # Of servers of others: longer than a call may take.
 _OUTAGE_SECONDS = 4.0
@@ -154,6 +164,10 @@ def _faults_of(parts: Sequence[str], seconds: float) -> Iterator[Fault]:
         yield from _outages(SERVED, ("kill", "stop"), seconds * 0.2, seconds)
     if TOLD in parts:
         yield from _outages(TOLD, ("kill",), seconds * 0.3, seconds)
+    if AUDITED in parts:
+        yield from _outages(AUDITED, ("stop", "kill"), seconds * 0.25, seconds)
+    if BRIDGED in parts:
+        yield Fault(round(seconds * _BRIDGE, 1), "tell", BRIDGED, round(seconds * _BRIDGE_LASTS, 1))
     if IMPORTED in parts:
         yield Fault(round(seconds * _IMPORT, 1), "import", IMPORTED, 0.0, "10")
 

@@ -115,7 +115,7 @@ class _Run:
         self._patience = patience
         self._say = say
         broken = BY_NAME[sabotage].broken if sabotage else lambda _: ""
-        self._besides = Besides(plan, folder, broken("import"))
+        self._besides = Besides(plan, folder, broken)
         self._installation = Installation(
             settings_on(stage.services, folder.absolute() / _DATA, self._besides.settings)
         )

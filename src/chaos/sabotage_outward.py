@@ -1,4 +1,4 @@
-"""Ways to break webhooks, in a worker, and imports, in theirs; applied inside the process, before it begins.
+"""Ways to break what is told to others, in a worker, and imports, in theirs; applied before the process begins.
 
 Each takes away one guard, and leaves everything else as it is.
 """
@@ -13,9 +13,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from ..legacy import importing
 from ..models.webhooks import signed_headers
-from ..outward import webhooks
+from ..outward import audit, webhooks
+from ..outward.consumer import EventsConsumer
+from ..store.audit_letters import AuditLetters
 from ..store.deliveries import DeliveryQueues
 from ..store.legacy_imports import ImportCounts, LegacyImports
 
@@ -54,6 +58,48 @@ def new_message_ids() -> None:
     DeliveryQueues.due = renamed  # type: ignore[method-assign]
 
 
+def audit_position_first() -> None:
+    """A chunk is acknowledged before the audit service has it."""
+    hand_over = EventsConsumer._hand_over
+
+    async def hasty(self: EventsConsumer, consumer: Any, place: Any, records: Any) -> None:
+        await consumer.commit({place: records[-1].offset + 1})
+        await asyncio.sleep(_SLOW_SECONDS)
+        await hand_over(self, consumer, place, records)
+
+    EventsConsumer._hand_over = hasty  # type: ignore[method-assign]
+
+
+def audit_ids_anew() -> None:
+    """Each attempt to forward an event has an id of its own."""
+    send = audit.AuditService.send
+
+    async def renamed(self: audit.AuditService, record: Any) -> Any:
+        body = orjson.loads(record.body) | {"id": uuid.uuid4().hex}
+        return await send(self, record._replace(body=orjson.dumps(body)))
+
+    audit.AuditService.send = renamed  # type: ignore[method-assign]
+
+
+def audit_all_at_once() -> None:
+    """The records of one assessment do not wait for each other."""
+    send_all = audit.AuditForwarder._send_all
+
+    async def hasty(self: audit.AuditForwarder, line: Any) -> None:
+        await asyncio.gather(*(send_all(self, [record]) for record in line))
+
+    audit.AuditForwarder._send_all = hasty  # type: ignore[method-assign]
+
+
+def audit_without_letters() -> None:
+    """What the audit service refuses for good is dropped without a word."""
+
+    async def nothing(self: AuditLetters, event_id: str, record: bytes, reason: str) -> None:
+        return
+
+    AuditLetters.put = nothing  # type: ignore[method-assign]
+
+
 def import_position_first() -> None:
     """An import keeps its position before the batch, as whoever commits offsets first does."""
     advance, batch = LegacyImports.advance, importing.Importer._batch
@@ -74,5 +120,9 @@ BREAKERS: dict[str, Callable[[], None]] = {
     "forget-before-told": forget_before_told,
     "sign-something-else": sign_something_else,
     "new-message-ids": new_message_ids,
+    "audit-position-first": audit_position_first,
+    "audit-ids-anew": audit_ids_anew,
+    "audit-all-at-once": audit_all_at_once,
+    "audit-without-letters": audit_without_letters,
     "import-position-first": import_position_first,
 }

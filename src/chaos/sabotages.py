@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .plan import IMPORTED, SEALED, SERVED, TOLD, Fault
+from .plan import AUDITED, BRIDGED, IMPORTED, SEALED, SERVED, TOLD, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Sabotage:
 
     name: str
     where: str
-    """worker, web, worker and web, or import."""
+    """worker, web, worker and web, import, or bridge."""
     breaks: str
     """What is broken, in a sentence."""
     faults: tuple[Fault, ...] = ()
@@ -23,7 +23,7 @@ class Sabotage:
     """What the run has to have besides."""
 
     def broken(self, kind: str) -> str:
-        """What is wrong with the workers, the webs, or the import: a name, or nothing."""
+        """What is wrong with the workers, the webs, the import or the bridge: a name, or nothing."""
         return self.name if kind in self.where else ""
 
 
@@ -42,6 +42,7 @@ def _freezes(point: str) -> tuple[Fault, ...]:
 
 _ZOMBIES = _freezes("decoded:2")
 _WEB_DEATHS = (Fault(2.5, "kill", "web-1", 0.2), Fault(4.5, "kill", "web-2", 0.2))
+_WORKER_DEATHS = (Fault(4.0, "kill", "worker-1", 0.2), Fault(6.0, "kill", "worker-2", 0.2))
 _FROZEN_WORKERS = (Fault(2.0, "stop", "worker-1", 4.0), Fault(2.0, "stop", "worker-2", 4.0))
 
 SABOTAGES = (
@@ -94,13 +95,26 @@ SABOTAGES = (
         "forget-attempts",
         "worker",
         "A worker follows the attempts that it began itself alone.",
-        (Fault(4.0, "kill", "worker-1", 0.2), Fault(6.0, "kill", "worker-2", 0.2)),
+        _WORKER_DEATHS,
         (SERVED,),
     ),
     Sabotage("made-up-result", "worker", "A server that does not answer has completed it.", parts=(SERVED,)),
     Sabotage("forget-before-told", "worker", "A message leaves the queue before it is sent.", parts=(TOLD,)),
     Sabotage("sign-something-else", "worker", "A message is signed for another body.", parts=(TOLD,)),
     Sabotage("new-message-ids", "worker", "Each attempt to tell has an id of its own.", parts=(TOLD,)),
+    Sabotage(
+        "audit-position-first",
+        "worker",
+        "Events are acknowledged before the audit service has them.",
+        _WORKER_DEATHS,
+        (AUDITED,),
+    ),
+    Sabotage("audit-ids-anew", "worker", "Each attempt to forward an event has an id of its own.", parts=(AUDITED,)),
+    Sabotage("audit-all-at-once", "worker", "Events of one assessment do not wait for each other.", parts=(AUDITED,)),
+    Sabotage("audit-without-letters", "worker", "What the audit service refuses is dropped.", parts=(AUDITED,)),
+    Sabotage("bridge-position-first", "bridge", "Legacy events are committed before they are taken.", parts=(BRIDGED,)),
+    Sabotage("bridge-told-first", "bridge", "The old system counts as told before it is.", parts=(BRIDGED,)),
+    Sabotage("bridge-tells-back", "bridge", "The old system is told what it told itself.", parts=(BRIDGED,)),
     Sabotage("import-position-first", "import", "An import keeps its position before the batch.", parts=(IMPORTED,)),
     Sabotage("streams-from-now", "web", "A stream that comes back leaves out what it missed.", _WEB_DEATHS),
 )
@@ -134,7 +148,7 @@ def apply(names: Sequence[str]) -> None:
 
 def breakers_by_module() -> Sequence[Mapping[str, Callable[[], None]]]:
     """Every way to break something, by name; importing them imports all that can be broken."""
-    from . import sabotage_executor, sabotage_keys, sabotage_outward, sabotage_web, sabotage_worker  # noqa: PLC0415
+    from . import sabotage_bridge, sabotage_executor, sabotage_keys, sabotage_outward, sabotage_web, sabotage_worker  # noqa: PLC0415
 
-    modules = (sabotage_worker, sabotage_web, sabotage_keys, sabotage_executor, sabotage_outward)
+    modules = (sabotage_worker, sabotage_web, sabotage_keys, sabotage_executor, sabotage_outward, sabotage_bridge)
     return [module.BREAKERS for module in modules]

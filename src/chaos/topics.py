@@ -72,15 +72,20 @@ async def read_topic(settings: Settings, topic: str, partitions: int) -> dict[in
 
 async def emitted_watermarks(settings: Settings) -> dict[int, int]:
     """The emitted watermark of each partition that has one; none while the coordinator is not there yet."""
+    return await committed_offsets(settings, settings.emitted_group, settings.commands_topic)
+
+
+async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
+    """What a group has committed of each partition of a topic; nothing while the coordinator is not there yet."""
     admin = AIOKafkaAdminClient(**kafka_connection(settings))
     try:
         await admin.start()
-        found = await admin.list_consumer_group_offsets(settings.emitted_group)
+        found = await admin.list_consumer_group_offsets(group)
     except KafkaError:
         return {}
     finally:
         await admin.close()
-    return {tp.partition: item.offset for tp, item in found.items() if tp.topic == settings.commands_topic}
+    return {tp.partition: item.offset for tp, item in found.items() if tp.topic == topic}
 
 
 def _consumer(settings: Settings) -> AIOKafkaConsumer:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 from redis.exceptions import RedisError
 
 from ..models.assessment import AssessmentRecord
@@ -33,7 +34,19 @@ WHERE version > 1 AND (
     OR next_retry_at < NOW() + make_interval(secs => $1::double precision)
 )
 """
-NOTHING_ELSE: Mapping[str, str] = {}
+Count = Callable[[asyncpg.Connection], Awaitable[int]]
+"""Counts what has not come to an end."""
+
+NOTHING_ELSE: Mapping[str, Count] = {}
+
+
+def counted(query: str) -> Count:
+    """What a query counts."""
+
+    async def count(database: asyncpg.Connection) -> int:
+        return int(await database.fetchval(query))
+
+    return count
 
 
 @dataclass
@@ -58,7 +71,7 @@ class World:
 
 
 async def settle(
-    installation: Installation, deadline: float, *, redis: bool, also: Mapping[str, str] = NOTHING_ELSE
+    installation: Installation, deadline: float, *, redis: bool, also: Mapping[str, Count] = NOTHING_ELSE
 ) -> list[str]:
     """Wait until every command is applied, published and reflected, and say what is not by then.
 
@@ -66,7 +79,7 @@ async def settle(
         installation: whose load has ended.
         deadline: seconds to wait.
         redis: whether Redis is there.
-        also: queries that count what else is to be waited for, by what they count.
+        also: what else is to be waited for, by what is counted.
     """
     left = deadline
     while True:
@@ -78,12 +91,12 @@ async def settle(
         left -= min(time.monotonic() - began, _LONGEST_LOOK_SECONDS)
 
 
-async def _behind(installation: Installation, *, redis: bool, also: Mapping[str, str]) -> list[str]:
+async def _behind(installation: Installation, *, redis: bool, also: Mapping[str, Count]) -> list[str]:
     """Every position that is not at the end of the log, which grows while timers fire."""
     settings = installation.settings
     async with installation.database() as database:
         timers = await database.fetchval(_TIMERS, _SOON_SECONDS)
-        unfinished = {name: await database.fetchval(query) for name, query in also.items()}
+        unfinished = {name: await count(database) for name, count in also.items()}
         ends = await end_offsets(settings, settings.commands_topic, settings.topic_partitions)
         rows = await database.fetch("SELECT partition, next_offset, emitted_offset FROM command_offsets")
     applied = {row["partition"]: row["next_offset"] for row in rows}
@@ -127,6 +140,7 @@ async def read_world(installation: Installation, *, redis: bool) -> World:
                 "assessment_metrics": "id",
                 "assessment_totals": "scope, state",
                 "assessment_search": "assessment_id",
+                "audit_dead_letters": "id",
             }.items()
         }
     return World(

@@ -18,6 +18,9 @@ BUSY = frozenset({429, 502, 503, 504})
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 
+# Whoever asks for more is asked again all the same: it may be a slip, and nobody waits for it for ever.
+_LONGEST_RETRY_AFTER = 3600.0
+
 # Spreads those that were told the same Retry-After.
 _SPREAD = 0.25
 
@@ -64,14 +67,14 @@ def spread() -> float:
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
-    """The seconds of a Retry-After, which may be a date (RFC 9110, 10.2.3); nothing where it is neither."""
+    """The seconds of a Retry-After, an hour at most, or until its date (RFC 9110, 10.2.3); nothing where it is none."""
     if header is None:
         return None
     if header.strip().isdecimal():
-        return float(header)
+        return min(float(header), _LONGEST_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(header)
     except ValueError:
         return None
     aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (aware - (now or datetime.now(UTC))).total_seconds())
+    return min(max(0.0, (aware - (now or datetime.now(UTC))).total_seconds()), _LONGEST_RETRY_AFTER)

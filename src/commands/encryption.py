@@ -76,7 +76,7 @@ def status() -> None:
         standing = "clear" if key is None else keys.standing(key)
         row = {"keyId": key, "standing": standing, **counts}
         if for_people(sys.stdout):
-            told = " ".join(f"{count:>12,} {name}" for name, count in counts.items())
+            told = " ".join(f"{count:>10,} {name}" for name, count in counts.items())
             typer.echo(f"{key or '-':<24} {standing:<8} {told}")
         else:
             print_json(row)

@@ -225,11 +225,16 @@ def settle(
     assessment_ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="The assessments.", show_default=False)
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All open entries of the ledger.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All that is open; lines without an id and imports that were broken off, too.")
+    ] = False,
     by: By = None,
     json: Json = False,
 ) -> None:
-    """Mark open entries of the ledger as decided, where no command can bring both systems into line.
+    """Mark open entries of the ledger, and lines of exports that are put aside, as decided.
+
+    It is for what no command can bring into line, and for lines that nobody misses. With --all, imports that were
+    broken off are given up, too.
 
     \b
     Example:

@@ -9,26 +9,19 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from ..models.result import AssessmentSeverity, IssueType
 from .checks import Checks, Facts, Look, Rule, some
+from .formats import SUFFIXES, settings_of
 from .scope import Aspect
 from .targets import Target
 
-_SUFFIXES = frozenset({".env", ".yaml", ".yml", ".ini", ".properties", ".conf", ".cfg", ".toml"})
-_YAML = frozenset({".yaml", ".yml"})
 _MOST_FILES = 1000
 _MOST_BYTES = 1024 * 1024
 
-Setting = tuple[int, str, str]
-"""The number of a line, and the key and the value that it sets."""
-
-# `key: value` and `key = value` are the same in all of these formats but YAML, as far as it matters here; parsers of
-# the others do not tell lines.
-_LINE = re.compile(r"^\s*(?:export\s+)?[\"']?([A-Za-z][\w.\-]*)[\"']?\s*[:=]\s*(.*?)\s*$")
 _REFERENCE = re.compile(r"^(\$|%\(|\{\{|<)")  # to a value that stands elsewhere
-_SECRET = re.compile(r"passw(or)?d|passwd|secret|token|api[_.-]?key|private[_.-]?key|credential", re.IGNORECASE)
+_SECRET = re.compile(
+    r"passw(or)?d|passwd|requirepass|masterauth|secret|token|api[_.-]?key|private[_.-]?key|credential", re.IGNORECASE
+)
 _DEFAULTS = frozenset(
     {"admin", "administrator", "changeme", "change-me", "default", "guest", "password", "postgres", "root", "secret"}
     | {"test", "letmein", "123456", "12345678", "redis", "kafka"}
@@ -49,10 +42,10 @@ def _look_into(target: Target, *, deep: bool) -> Facts:
     for file in files:
         name = str(file.relative_to(target.path)) if file != target.path else file.name
         holds_secret = False
-        for number, key, value in _settings(file):
+        for place, key, value in settings_of(file):
             holds_secret = holds_secret or is_secret(key, value)
             for fault in faults(key, value):
-                found[fault].append(f"{name}:{number} {key}")
+                found[fault].append(f"{name}:{place}")
         if holds_secret and file.stat().st_mode & stat.S_IROTH:
             exposed.append(name)
     return {
@@ -83,62 +76,28 @@ def faults(key: str, value: str) -> Iterator[str]:
         yield "weakTls"
 
 
-def _settings(file: Path) -> Iterator[Setting]:
-    """The number, key and value of each line that sets something."""
-    text = file.read_text(encoding="utf-8", errors="replace")
-    if file.suffix in _YAML:
-        try:
-            yield from settings_of_yaml(text)
-        except (yaml.YAMLError, RecursionError):
-            pass  # a template, perhaps: its lines say what they say
-        else:
-            return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := _LINE.match(line):
-            yield number, match[1], match[2].partition(" #")[0].strip().strip("\"'")
-
-
-def settings_of_yaml(text: str) -> list[Setting]:
-    """The same of YAML, whose values may stand in braces, over several lines, or under an anchor.
-
-    Raises:
-        yaml.YAMLError: it is none.
-    """
-    # Nothing is made of the nodes: what a tag or an alias stands for is looked at where it is written.
-    found, seen = list[Setting](), set[int]()
-    left = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-    while left:
-        node = left.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            left += node.value
-        elif isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if isinstance(value, yaml.ScalarNode) and isinstance(key, yaml.ScalarNode):
-                    found.append((key.start_mark.line + 1, key.value, value.value.strip()))
-                else:
-                    left.append(value)
-    return sorted(found)
-
-
 def _files(root: Path, *, deep: bool) -> tuple[list[Path], list[str]]:
-    """The files to look into, and the names of those that are passed over: links, and what is too big or too much."""
-    if root.is_file():
-        return [root], []
+    """The files to look into, and the names of those that are passed over: see `_is_readable`, and what is too much."""
+    if not root.is_dir() and root.exists():
+        return ([root], []) if _is_readable(root) else ([], [root.name])
     found: list[Path] = []
     passed_over: list[str] = []
     for folder, subfolders, names in os.walk(root, onerror=_refuse):
         subfolders[:] = sorted(subfolders) if deep else []
         for path in (Path(folder) / name for name in sorted(names)):
-            if path.suffix not in _SUFFIXES and not path.name.startswith(".env"):
+            if path.suffix not in SUFFIXES and not path.name.startswith(".env"):
                 continue
-            if path.is_symlink() or len(found) == _MOST_FILES or path.stat().st_size > _MOST_BYTES:
+            if len(found) == _MOST_FILES or not _is_readable(path):
                 passed_over.append(str(path.relative_to(root)))
             else:
                 found.append(path)
     return found, passed_over
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether it is a file of a size that fits, and not a link to one, a pipe, or somebody else's."""
+    is_file = path.is_file() and not path.is_symlink()
+    return is_file and path.stat().st_size <= _MOST_BYTES and os.access(path, os.R_OK)
 
 
 def _refuse(error: OSError) -> None:
@@ -208,7 +167,7 @@ FILES = Checks(
             "passedOver",
             _LOW,
             Aspect.CONFIGURATION,
-            words="Files not looked into, being links, over 1 MiB, or more than 1,000: {0[count]}.",
+            words="Files not looked into, being links, over 1 MiB, not readable, or more than 1,000: {0[count]}.",
             advice="Give smaller folders as targets of their own.",
         ),
     ),

@@ -21,7 +21,7 @@ from ..models.assessment import AssessmentState
 from ..models.base import JsonObject
 from ..models.machine import TRANSITIONS
 from .fields import UnreadableError, has, member, state_of
-from .records import former_change, record_id
+from .records import former_change, record_id, without_time
 from .results import ValidationResult
 
 # Told one by one up to here; the rest is counted.
@@ -56,6 +56,14 @@ class Findings:
         """All that is told."""
         rest = [f"{kind}: {count - _MOST_TOLD} more" for kind, count in self.counts.items() if count > _MOST_TOLD]
         return self.told + rest
+
+
+QUARANTINE = "quarantine"
+
+
+def quarantine_words(assessment_id: str | None, origin: str, reason: str) -> str:
+    """What is told of a line that is put aside."""
+    return f"{assessment_id or 'a line'} ({origin}): {reason}"
 
 
 class Export:
@@ -140,24 +148,33 @@ class Export:
             return
         try:
             name = record_id(value)
+        except UnreadableError as error:
+            warnings.add("unreadable", f"line {number}: {error}; it will be quarantined")
+            return
+        try:
             states[state_of(member(value, "state"))] += 1
         except UnreadableError as error:
             warnings.add("unreadable", f"line {number}: {error}; it will be quarantined")
-            name = str(member(value, "assessmentId"))
         try:
             self._index.execute("INSERT INTO ids VALUES (?)", (name,))
         except sqlite3.IntegrityError:
             errors.add("duplicate", f"line {number}: the id {name} is there twice")
 
     def _keep_row(self, row: JsonObject, number: int, warnings: Findings) -> None:
-        kept = orjson.dumps(former_change(row))
+        try:
+            kept = former_change(row)
+        except UnreadableError as error:
+            warnings.add("audit", f"line {number}: {error}; the row is kept without a time")
+            kept = former_change(without_time(row))
         name = row.get("assessmentId") or row.get("assessment_id")
-        self._index.execute("INSERT INTO audit VALUES (?, ?, ?)", (str(name), number, kept))
+        self._index.execute("INSERT INTO audit VALUES (?, ?, ?)", (str(name), number, orjson.dumps(kept)))
         arrow = row.get("oldState") or row.get("old_state"), row.get("newState") or row.get("new_state")
         if None not in arrow and arrow[0] != arrow[1] and not _is_arrow(*arrow):
             warnings.add("transition", f"line {number}: {name} went from {arrow[0]} to {arrow[1]}")
 
     def _check_counts(self, manifest: JsonObject | None, audit: int, errors: Findings, warnings: Findings) -> None:
+        if not self.assessments:
+            errors.add("empty", "there is no assessment in it")
         if manifest is None:
             warnings.add("manifest", "the export does not say how many assessments it should have")
             return

@@ -57,7 +57,7 @@ def state_of(value: Any) -> AssessmentState:
     """
     text = value.strip().lower().replace("-", "_") if isinstance(value, str) else value
     if not isinstance(text, str) or text not in _STATES:
-        raise UnreadableError(f"the state {value!r} is not one of {', '.join(_STATES)}")
+        raise UnreadableError(f"the state {value!r:.100} is not one of {', '.join(_STATES)}")
     return _STATES[text]
 
 
@@ -72,7 +72,7 @@ def time_of(value: Any, name: str) -> str | None:
     try:
         at = _time(value)
     except (ValueError, OverflowError) as error:
-        raise UnreadableError(f"{name} is {value!r}: no time like 2026-01-31T12:00:00Z") from error
+        raise UnreadableError(f"{name} is {value!r:.100}: no time like 2026-01-31T12:00:00Z") from error
     return at.isoformat()
 
 

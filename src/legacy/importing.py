@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,16 +27,21 @@ from ..store.divergences import Divergence, Divergences
 from ..store.encryption import KeyRing
 from ..store.legacy_imports import ImportCounts, ImportOutcome, LegacyImports, Quarantined
 from .commands import Outgoing, encode, import_id
-from .export import Export, Findings, Line
+from .export import QUARANTINE, Export, Findings, Line, quarantine_words
 from .fields import UnreadableError
-from .records import Difference, differences, import_data, record_id
+from .records import Difference, differences, import_data, parse_record, record_id
 from .results import FinalValidationResult, MigrationResult
 from .topic import Sender
+
+logger = logging.getLogger(__name__)
 
 BATCH = 1000
 """Lines that are sent and awaited together."""
 
 _POLL_SECONDS = 0.05
+
+# So long nothing is applied until that is told, and then once more.
+_SILENT_SECONDS = 10.0
 
 # The reference's advice for after the move.
 _SLOW_MILLISECONDS = 1000.0
@@ -102,7 +108,7 @@ class Importer:
             began = time.perf_counter()
             states = await self._imports.states([item.command.key for item in taken])
             check.slowest = max(check.slowest, (time.perf_counter() - began) * 1000)
-            check.look(taken, states, len(aside))
+            check.look(taken, states, aside)
             progress.passed(len(lines))
         return check.result(self._export.assessments)
 
@@ -130,7 +136,7 @@ class Importer:
         for line in lines:
             name: str | None = None
             try:
-                record = _parse(line.raw)
+                record = parse_record(line.raw)
                 name = record_id(record)
                 data = import_data(record, self._export.history(name))
                 command = encode(CommandType.IMPORT, name, data, command_id=import_id(name), at=_EPOCH, keys=self._keys)
@@ -143,8 +149,17 @@ class Importer:
     async def _await(self, commands: Mapping[str, _Taken]) -> dict[str, ImportOutcome]:
         """What became of commands, once all of them are applied: workers that are away are waited for."""
         found: dict[str, ImportOutcome] = {}
+        told_at = time.monotonic()
         while left := commands.keys() - found.keys():
-            found |= await self._imports.outcomes(left)
+            fresh = await self._imports.outcomes(left)
+            found |= fresh
+            if fresh:
+                told_at = time.monotonic()
+            elif time.monotonic() - told_at > _SILENT_SECONDS:
+                told_at = time.monotonic()
+                logger.warning(
+                    "%d commands wait to be applied, and none was for a while: is a worker running?", len(left)
+                )
             if len(found) < len(commands):
                 await asyncio.sleep(_POLL_SECONDS)
         return found
@@ -177,11 +192,14 @@ class _Check:
         self._keys = keys
         self._errors, self._warnings = Findings(), Findings()
         self.slowest = 0.0
-        self._stored = self._quarantined = self._moved = 0
+        self._stored = self._moved = 0
 
-    def look(self, taken: Sequence[_Taken], states: Mapping[str, AssessmentRecord], quarantined: int) -> None:
-        """Compare some lines with the store."""
-        self._quarantined += quarantined
+    def look(
+        self, taken: Sequence[_Taken], states: Mapping[str, AssessmentRecord], aside: Sequence[Quarantined]
+    ) -> None:
+        """Compare some lines with the store, and tell of those that are put aside."""
+        for line in aside:
+            self._warnings.add(QUARANTINE, quarantine_words(line.assessment_id, line.origin, line.reason))
         for record, command in taken:
             stored = states.get(command.key)
             if stored is None:
@@ -197,19 +215,17 @@ class _Check:
 
     def result(self, total: int) -> FinalValidationResult:
         """What it comes to."""
-        if self._stored + self._quarantined + self._errors.counts["lost"] != total:
+        quarantined = self._warnings.counts[QUARANTINE]
+        if self._stored + quarantined + self._errors.counts["lost"] != total:
             self._errors.add("count", f"the export has {total} assessments, and {self._stored} were found")
         if self.slowest > _SLOW_MILLISECONDS:
             self._warnings.add("performance", f"reading {BATCH} assessments took {self.slowest:.0f} ms")
         advice = []
-        if self._quarantined:
-            self._warnings.add(
-                "quarantine", f"{self._quarantined} lines are put aside: they are in no system but there"
-            )
+        if quarantined:
             advice.append("Correct what is quarantined, and import the corrected lines as a file of their own.")
         if self._errors.counts:
             advice.append("Do not roll out: find out first why these differ.")
-        elif not self._quarantined:
+        elif not quarantined:
             advice.append("All is the same: the roll-out can begin.")
         return FinalValidationResult(
             passed=not self._errors.counts,
@@ -219,7 +235,7 @@ class _Check:
                 "assessments": total,
                 "found": self._stored,
                 "changedSince": self._moved,
-                "quarantined": self._quarantined,
+                "quarantined": quarantined,
                 "slowestReadMs": round(self.slowest, 1),
                 **self._errors.counts,
             },
@@ -246,16 +262,6 @@ def _is_doubtful(command: Outgoing, outcome: ImportOutcome) -> bool:
     """Whether the store may have the assessment in another form than the command says."""
     fingerprint = command.header.fingerprint if command.header else b""
     return outcome.code is not None or not is_same_content(outcome.fingerprint, fingerprint)
-
-
-def _parse(raw: bytes) -> JsonObject:
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise UnreadableError(f"it is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UnreadableError("it is no JSON object")
-    return value
 
 
 def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import orjson
 from pydantic import ValidationError
 
 from ..models.assessment import FINAL_STATES, AssessmentRecord, AssessmentState
@@ -26,6 +27,21 @@ class Difference(NamedTuple):
     field: str
     legacy: Any
     store: Any
+
+
+def parse_record(raw: bytes) -> JsonObject:
+    """A line of an export.
+
+    Raises:
+        UnreadableError: it is no JSON object.
+    """
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableError(f"it is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UnreadableError("it is no JSON object")
+    return value
 
 
 def record_id(record: JsonObject) -> str:
@@ -69,14 +85,26 @@ def import_data(record: JsonObject, history: tuple[JsonObject, ...] = ()) -> Jso
     return data
 
 
+_ROW_TIMES = ("createdAt", "created_at", "timestamp")
+
+
+def without_time(row: JsonObject) -> JsonObject:
+    """A row of the audit log whose time is none."""
+    return {name: value for name, value in row.items() if name not in _ROW_TIMES}
+
+
 def former_change(row: JsonObject) -> JsonObject:
-    """A row of the audit log, as the store keeps it."""
+    """A row of the audit log, as the store keeps it.
+
+    Raises:
+        UnreadableError: its time is none.
+    """
     names = {
         "action": ("action", "changeAction", "change_action"),
         "oldState": ("oldState", "old_state"),
         "newState": ("newState", "new_state"),
         "userId": ("userId", "changedBy", "changed_by", "user_id", "actor"),
-        "createdAt": ("createdAt", "created_at", "timestamp"),
+        "createdAt": _ROW_TIMES,
     }
     found = {name: next((row[one] for one in known if row.get(one) is not None), None) for name, known in names.items()}
     found["createdAt"] = time_of(found["createdAt"], "createdAt of an audit row")
@@ -162,10 +190,17 @@ def _times(record: JsonObject, request: JsonObject, state: AssessmentState) -> J
 
 
 def _started(record: JsonObject, completed_at: str | None) -> str | None:
-    """When it began, of which only the metadata and the duration may tell."""
+    """When it began, of which only the metadata and the duration may tell.
+
+    Raises:
+        UnreadableError: they tell of no time.
+    """
     metadata = member(record, "metadata")
     told = time_of(metadata.get("startedAt"), "metadata.startedAt") if isinstance(metadata, dict) else None
     duration = record.get("duration")
     if told is None and completed_at is not None and isinstance(duration, int | float) and duration >= 0:
-        told = (datetime.fromisoformat(completed_at) - timedelta(milliseconds=duration)).isoformat()
+        try:
+            told = (datetime.fromisoformat(completed_at) - timedelta(milliseconds=duration)).isoformat()
+        except OverflowError as error:
+            raise UnreadableError(f"duration is {duration!r:.100}: nothing lasts so many milliseconds") from error
     return told

@@ -10,16 +10,14 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-import orjson
-
 from ..models.base import JsonObject
 from ..store.divergences import Divergences
 from ..store.legacy_imports import LegacyImports
 from ..store.rollout import MigrationFigures, RolloutStore
 from .controller import roll_back
-from .export import Export, Findings
+from .export import QUARANTINE, Export, Findings, quarantine_words
 from .fields import UnreadableError
-from .records import differences, record_id
+from .records import differences, parse_record, record_id
 from .results import FinalValidationResult, RollbackResult
 
 _MOST_TOLD = 20
@@ -85,7 +83,7 @@ async def verify(
         values = f"{entry.legacy_value!r} there, {entry.store_value!r} here"
         found.add(entry.kind, f"{entry.field} of {entry.assessment_id}: {values}")
     for note in await imports.quarantined(_AT_ONCE):
-        warnings.add("quarantine", f"{note.assessment_id} ({note.origin}): {note.reason}")
+        warnings.add(QUARANTINE, quarantine_words(note.assessment_id, note.origin, note.reason))
     untold = await rollout.untold()
     if untold:
         warnings.add("untold", f"the old system's listeners are not told of {untold} commands yet")
@@ -131,8 +129,8 @@ def _records(export: Export) -> Iterator[dict[str, JsonObject]]:
         found = {}
         for line in batch:
             try:
-                record = orjson.loads(line.raw)
+                record = parse_record(line.raw)
                 found[record_id(record)] = record
-            except (orjson.JSONDecodeError, UnreadableError):
+            except UnreadableError:
                 continue  # the check of the file tells of it
         yield found

@@ -32,6 +32,11 @@ _MOST_DOUBLINGS = 8
 # Requests at once, over all partitions: those of one assessment follow each other.
 _AT_ONCE = 16
 
+# A record that fails so often, and for so long, while others are taken in between, is a dead letter: what fails by
+# chance, or because the service is away, does not come so far.
+_ALONE = 20
+_ALONE_SECONDS = 300.0
+
 REFUSED = frozenset({400, 413, 415, 422})
 """What is wrong with one record. Any other failure is the service's, or a wrong setting: the same may succeed later."""
 
@@ -84,14 +89,34 @@ async def open_audit_service(settings: Settings) -> AsyncIterator[AuditService]:
         yield AuditService(session, settings.audit_url, key.get_secret_value() if key else None)
 
 
+class _Trouble:
+    """How often one record failed although the service took others."""
+
+    def __init__(self, taken: int) -> None:
+        self._began = _clock()
+        self._taken = taken
+        self._alone = 0
+
+    def is_its_own(self, taken: int) -> bool:
+        """Note one more failure, after so many records were taken; whether it must be the record's own."""
+        self._alone += taken > self._taken
+        self._taken = taken
+        return self._alone >= _ALONE and _clock() - self._began >= _ALONE_SECONDS
+
+
 class AuditForwarder:
-    """Sends chunks of events, as often as it takes."""
+    """Sends chunks of events, as often as it takes.
+
+    One that fails again and again while the service takes others in between is wrong itself, whatever the answer says:
+    after a while it is put aside, or it would hold up all that stands behind it for ever.
+    """
 
     def __init__(self, service: AuditService, letters: DeadLetters) -> None:
         self._service = service
         self._letters = letters
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._failures = 0
+        self._taken = 0
         self._closed_until = 0.0
         self._told = ""
 
@@ -108,19 +133,21 @@ class AuditForwarder:
     async def _send_all(self, line: Sequence[AuditRecord]) -> None:
         """The records of one assessment, one after the other, each until it is done."""
         for record in line:
-            while not await self._is_done(record):
+            trouble = _Trouble(self._taken)
+            while not await self._is_done(record, trouble):
                 pass
 
-    async def _is_done(self, record: AuditRecord) -> bool:
+    async def _is_done(self, record: AuditRecord, trouble: _Trouble) -> bool:
         """Send one record, once the service may be asked again; whether it need not be sent any more."""
         async with self._turns:
             await asyncio.sleep(self._closed_until - _clock())
             answer = Answer(None, record.fault) if record.fault else await self._service.send(record)
         if self._service.has(answer):
             self._failures, self._told = 0, ""
+            self._taken += 1
             AUDIT_RECORDS.labels("delivered").inc()
             return True
-        if record.fault or answer.status in REFUSED:
+        if record.fault or answer.status in REFUSED or trouble.is_its_own(self._taken):
             return await self._is_put_aside(record, answer.words)
         AUDIT_RECORDS.labels("failed").inc()
         self._close(answer)

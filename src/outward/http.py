@@ -15,8 +15,6 @@ from ..client.retries import retry_after
 _MOST_READ = 1024
 _MOST_TOLD = 200
 
-_LONGEST_RETRY_AFTER_SECONDS = 3600.0
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -44,7 +42,7 @@ async def post(
         async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as answer:
             said = b"" if 200 <= answer.status < 300 else await answer.content.read(_MOST_READ)
             wanted = retry_after(answer.headers.get("Retry-After")) or 0.0
-            return Answer(answer.status, _words(answer.status, said), min(wanted, _LONGEST_RETRY_AFTER_SECONDS))
+            return Answer(answer.status, _words(answer.status, said), wanted)
     except TimeoutError:
         return Answer(None, f"no answer within {seconds:g} s")
     except (aiohttp.ClientError, OSError, ValueError, asyncio.LimitOverrunError) as error:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import asyncpg
 import orjson
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
+from ..models.sealed import UnreadableError
 from .encryption import KeyRing
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
 from .rows import columns, records
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_VALUE = 300
 
@@ -128,7 +133,7 @@ class Divergences:
             return {row["kind"]: row["count"] for row in await self._pool.fetch(QUERIES["open_divergences"])}
 
     async def settle(self, assessment_ids: Sequence[str] | None, actor: str, reason: str) -> int:
-        """Mark open entries as decided, those of some assessments or all, and count them."""
+        """Mark as decided what is open of some assessments, or all, imports that were broken off among it; count it."""
         with postgres_errors():
             return int(await self._pool.fetchval(QUERIES["settle_divergences"], assessment_ids, actor, reason))
 
@@ -148,12 +153,22 @@ class Divergences:
         with postgres_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 rows = await connection.fetch(QUERIES["due_reports"], settle, limit)
-                reports = [
-                    Report(key, self._keys.open(key, orjson.loads(row["record"])), row["reported_at"], row["overtaken"])
-                    for row in rows
-                    for key in [row["assessment_id"]]
-                ]
-                yield Comparing(connection, self, self._keys, reports)
+                reports = {row["assessment_id"]: self._report(row) for row in rows}
+                # What cannot be opened cannot be told: the next report of the same assessment can.
+                unreadable = [(key, None) for key, report in reports.items() if report is None]
+                if unreadable:
+                    await connection.execute(QUERIES["mark_compared"], *columns(unreadable))
+                yield Comparing(connection, self, self._keys, [report for report in reports.values() if report])
+
+    def _report(self, row: asyncpg.Record) -> Report | None:
+        key = row["assessment_id"]
+        try:
+            record = self._keys.open(key, orjson.loads(row["record"]))
+        except UnreadableError as error:
+            words = "What the old system says of %s is not compared: %s"
+            logger.warning(words, key, error, extra={"action": "report_unreadable"})
+            return None
+        return Report(key, record, row["reported_at"], row["overtaken"])
 
     def row(self, item: Divergence) -> tuple[Any, ...]:
         """A row of the ledger; where payloads are encrypted, none of their values stands there."""

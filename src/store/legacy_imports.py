@@ -154,8 +154,8 @@ class LegacyImports:
 
     def _row(self, digest: bytes, item: Quarantined) -> tuple[bytes, str | None, str, str, str]:
         text = item.line.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
-        value = self._keys.seal(item.assessment_id or "", {"line": text})
         name = None if item.assessment_id is None else item.assessment_id.replace("\x00", "")
+        value = self._keys.seal(name or "", {"line": text})
         # As JSON in JSON it may hold what `jsonb` refuses, such as a null byte.
         return digest, name, item.origin, item.reason.replace("\x00", "\\x00"), _without_null(value)
 

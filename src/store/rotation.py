@@ -1,8 +1,7 @@
 """Rotation: what rests in Postgres is encrypted anew under the current key, some rows at a time, while all goes on.
 
-A pass goes through the states, the audit trail and the webhooks, each in the order of its keys. It locks what it
-changes, and passes over what somebody else has locked: no worker waits longer than for one chunk, and there is no
-deadlock.
+A pass goes through every table that has something sealed, each in the order of its keys. It locks what it changes,
+and passes over what somebody else has locked: no worker waits longer than for one chunk, and there is no deadlock.
 Passes follow each other until one finds nothing. Whoever begins again begins at the start, which costs reading alone.
 """
 
@@ -74,22 +73,35 @@ def _webhook(keys: KeyRing, row: asyncpg.Record) -> tuple[Any, ...]:
     return tuple(it and seal_secret(keys, row["place"], open_secret(keys, row["place"], it)) for it in secrets)
 
 
+def _request(keys: KeyRing, row: asyncpg.Record) -> tuple[Any, ...]:
+    place, texts = row["place"], (row["plan"], row["answer"])
+    return tuple(it and orjson.dumps(keys.seal(place, keys.open(place, orjson.loads(it)))).decode() for it in texts)
+
+
+def _quarantined(keys: KeyRing, row: asyncpg.Record) -> tuple[Any, ...]:
+    return (_resealed(keys, row["assessment_id"] or "", row["value"]),)
+
+
+def _report(keys: KeyRing, row: asyncpg.Record) -> tuple[Any, ...]:
+    return (_resealed(keys, row["assessment_id"], row["record"]),)
+
+
 def _resealed(keys: KeyRing, assessment_id: str, text: str | None) -> str | None:
     return None if text is None else orjson.dumps(keys.reseal(assessment_id, orjson.loads(text))).decode()
 
 
+def _table(name: str, start: Any, anew: Callable[[KeyRing, asyncpg.Record], tuple[Any, ...]], **rest: bool) -> _Table:
+    keys, hold, reseal = (QUERIES[f"{query}_{name}"] for query in ("keys_of", "hold", "reseal"))
+    return _Table(name, keys, hold, reseal, start, anew, **rest)
+
+
 _TABLES = (
-    _Table("states", QUERIES["keys_of_states"], QUERIES["hold_states"], QUERIES["reseal_states"], "", _state),
-    _Table("events", QUERIES["keys_of_events"], QUERIES["hold_events"], QUERIES["reseal_events"], -1, _event),
-    _Table(
-        "webhooks",
-        QUERIES["keys_of_webhooks"],
-        QUERIES["hold_webhooks"],
-        QUERIES["reseal_webhooks"],
-        UUID(int=0),
-        _webhook,
-        seals_clear=True,
-    ),
+    _table("states", "", _state),
+    _table("events", -1, _event),
+    _table("webhooks", UUID(int=0), _webhook, seals_clear=True),
+    _table("requests", "", _request, seals_clear=True),
+    _table("quarantine", b"", _quarantined),
+    _table("reports", "", _report),
 )
 
 TABLES = tuple(table.name for table in _TABLES)
@@ -176,7 +188,8 @@ class Rotation:
                         rows.append((row["place"], *table.anew(self._keys, row)))
                     except UnreadableError as error:
                         told.add((table.name, row["place"]))
-                        report(f"{table.name} of {row['assessment_id'] or row['place']}: {error}")
+                        name = str(row["assessment_id"] or row["place"]).replace("\n", ", ")
+                        report(f"{table.name} of {name}: {error}")
                 if rows:
                     await connection.execute(table.reseal, *columns(rows))
         done.resealed += len(rows)

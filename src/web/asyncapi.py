@@ -15,15 +15,17 @@ from ..models.schemas import schemas
 from ..settings import Settings
 from .asyncapi_examples import Sample, rejected_sample, samples
 from .asyncapi_legacy import legacy_event_messages, legacy_notification_messages
-from .asyncapi_parts import BINDING, ID, NUMBER, TEXT, TIME, Document, message, object_of
+from .asyncapi_parts import BINDING, ID, NUMBER, SEALED, TEXT, TIME, Document, message, object_of
 
 _REFS = "#/components/schemas/{model}"
+_SEALED = "Sealed"
 
 _DESCRIPTION = """\
 Commands are CloudEvents 1.0, in structured or in binary mode; events and rejections are in binary mode. The key of a \
 record is the assessment id. A `read_committed` consumer sees every event exactly once and, of each assessment, in the \
 order of its versions without a gap. A command id is an idempotency key: a second command with it has no second \
-effect."""
+effect. Where payloads are encrypted, the data of a command may be a `Sealed` whole, and `request` and `result` of an \
+event have a member `$encrypted` of that form."""
 
 _ATTRIBUTES: dict[str, Document] = {
     "specversion": {"const": "1.0"},
@@ -86,6 +88,7 @@ _ORIGIN = TEXT | {"description": "PARTITION:OFFSET of the dead letter that it wa
 def asyncapi_document(settings: Settings, version: str) -> Document:
     """The document of one installation: its topics have its prefix and its partitions."""
     refs, components = _schemas()
+    components[_SEALED] = SEALED
     told = samples()
     messages = dict(_command_messages(refs, told)) | dict(_event_messages(refs, told)) | _other_messages(refs)
     from_old, to_old = legacy_event_messages(), legacy_notification_messages(components, told)
@@ -176,14 +179,15 @@ def _command_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sam
     """Each command in both modes."""
     for kind, data in COMMAND_DATA.items():
         attributes = _ATTRIBUTES | {"type": {"const": kind}}
-        event = object_of(attributes | {"data": refs[data]}, (*_REQUIRED, *_data_required(data)))
+        payload = {"anyOf": [refs[data], {"$ref": _REFS.format(model=_SEALED)}]}
+        event = object_of(attributes | {"data": payload}, (*_REQUIRED, *_data_required(data)))
         structured = object_of({"content-type": {"type": "string", "pattern": f"^{_escaped(STRUCTURED)}"}}, ())
         name = f"{kind}.structured"
         yield name, message(f"{kind}, structured", data.__doc__, event, structured, told[name], STRUCTURED)
         headers = {f"ce_{name}": _as_text(schema) for name, schema in attributes.items() if name != "datacontenttype"}
         binary = object_of(headers | {"traceparent": _ATTRIBUTES["traceparent"]}, [f"ce_{name}" for name in _REQUIRED])
         name = f"{kind}.binary"
-        yield name, message(f"{kind}, binary", data.__doc__, refs[data], binary, told[name])
+        yield name, message(f"{kind}, binary", data.__doc__, payload, binary, told[name])
 
 
 def _event_messages(refs: dict[type[BaseModel], Document], told: dict[str, Sample]) -> Iterator[tuple[str, Document]]:

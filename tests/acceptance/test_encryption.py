@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from tests.harness.documented import AsyncApi
 from tests.harness.installation import Installation
 from tests.harness.load import open_sender
 from tests.harness.resting import everything
@@ -22,8 +23,9 @@ from tests.harness.waiting import eventually
 from tests.harness.web import Web
 from tests.harness.worker import Cluster
 
+from assessmentstore.agents.bridge import open_bridge
 from assessmentstore.chaos.messages import command, request
-from assessmentstore.chaos.topics import read_topic
+from assessmentstore.chaos.topics import TopicRecord, read_topic
 from assessmentstore.client.kafka import KafkaSubscriber
 from assessmentstore.models.sealed import MEMBER, UNREADABLE
 from assessmentstore.settings import Settings
@@ -152,6 +154,48 @@ async def test_the_canary_is_told_to_whoever_may_see_it_and_rests_nowhere(shared
     shared.cluster.start()
 
 
+async def test_sealed_records_fit_the_asyncapi_document(shared: Running) -> None:
+    web, settings, keys = shared.web, shared.installation.settings, KeyRing.of(shared.installation.settings)
+    await shared.cluster.until_owned_by(shared.cluster.workers[-1])
+    document = AsyncApi((await web.ask("GET", "/asyncapi.json")).body)
+    record = {"state": "completed", "request": REQUEST, "result": RESULT, "createdAt": "2024-03-02T01:00:00Z",
+              "updatedAt": "2024-03-02T02:00:00Z", "completedAt": "2024-03-02T02:00:00Z"}  # fmt: skip
+    async with open_sender(shared.installation) as sender:
+        for binary in (False, True):
+            key = f"doc-{binary}"
+            await sender.send(
+                command(f"{key} create", "create", key, keys.seal(key, REQUEST), binary=binary),
+                command(f"{key} start", "start", key, binary=binary),
+                command(f"{key} end", "complete", key, keys.seal(key, {"result": RESULT}), binary=binary),
+                command(f"{key} import", "import", f"{key}-i", keys.seal(f"{key}-i", record), binary=binary),
+            )
+    async with open_bridge(settings):
+        for key in ("doc-False", "doc-True"):
+            await _published(shared.installation, f"{key}-i")
+            await _published(shared.installation, key, topic=settings.legacy_notifications_topic, count=3)
+
+    found: dict[str, list[TopicRecord]] = {}
+    for channel, topic in (
+        ("commands", settings.commands_topic),
+        ("events", settings.events_topic),
+        ("rejections", settings.rejections_topic),
+        ("legacyNotifications", settings.legacy_notifications_topic),
+    ):
+        for records in (await read_topic(settings, topic, settings.topic_partitions)).values():
+            for item in records:
+                found.setdefault(document.check(channel, item), []).append(item)
+    sealed = {name for name, items in found.items() if any(MEMBER.encode() in (item.value or b"") for item in items)}
+    assert sealed >= {
+        *(
+            f"assessment.{name}.{mode}"
+            for name in ("create", "complete", "import")
+            for mode in ("structured", "binary")
+        ),
+        *(f"assessment.{name}" for name in ("created", "completed", "imported")),
+        *(f"legacy.assessment.{name}" for name in ("created", "completed")),
+    }
+
+
 async def _register(web: Web) -> list[bytes]:
     """Register a webhook, and take another secret; both are told again to whoever repeats that."""
     request = {"url": "https://example.com/", "assessmentId": "of nobody"}
@@ -261,14 +305,14 @@ async def _consumed(installation: Installation, keys: KeyRing) -> list[Any]:
     return got
 
 
-async def _published(installation: Installation, key: str) -> None:
+async def _published(installation: Installation, key: str, *, topic: str = "", count: int = 1) -> None:
     settings = installation.settings
 
     async def probe() -> bool:
-        found = await read_topic(settings, settings.events_topic, settings.topic_partitions)
-        return any(record.key == key.encode() for records in found.values() for record in records)
+        found = await read_topic(settings, topic or settings.events_topic, settings.topic_partitions)
+        return sum(record.key == key.encode() for records in found.values() for record in records) >= count
 
-    await eventually(probe, f"the event of {key}")
+    await eventually(probe, f"{count} events of {key}")
 
 
 async def test_a_rotation_goes_on_beside_the_load_and_the_audit_trail_stays_as_it_was(shared: Running) -> None:

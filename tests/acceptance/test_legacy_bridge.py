@@ -7,13 +7,14 @@ import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
-import aiohttp
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from prometheus_client.parser import text_string_to_metric_families
+from tests.harness.bridge import figure, running_bridge, start_bridge
 from tests.harness.legacy import Emitter, running_emitter
 from tests.harness.shared import Running, running
 from tests.harness.waiting import eventually
@@ -21,16 +22,13 @@ from tests.harness.web import Web
 from typer.testing import CliRunner
 
 from assessmentstore.agents.bridge import open_bridge
-from assessmentstore.bootstrap import bridging
 from assessmentstore.cli import app
 from assessmentstore.client import AsyncClient
-from assessmentstore.kafka import idempotent_producer
 from assessmentstore.legacy.controller import begin
 from assessmentstore.legacy.rollout import STEPS
 from assessmentstore.legacy.routing import routes_to_store
 from assessmentstore.legacy.verifying import roll_back_and_wait, verify
-from assessmentstore.services.processes import free_ports
-from assessmentstore.settings import Settings, SettingsError
+from assessmentstore.settings import Settings
 from assessmentstore.store.divergences import Divergences
 from assessmentstore.store.encryption import NO_KEYS
 from assessmentstore.store.legacy_imports import LegacyImports
@@ -49,8 +47,6 @@ SETTINGS = {
     "migration_hold": 0.0,
     "migration_settle": 2.0,
 }
-
-_PORTS = range(21_000, 21_500)
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="the old system runs on Node")
 
@@ -138,27 +134,6 @@ async def test_events_under_all_names_become_commands_once_and_are_not_told_back
 
     (letter,) = await eventually(letters, "the dead letter")
     assert "legacy.assessment.exploded" in letter["reason"]
-
-
-async def test_the_bridge_takes_events_from_kafka_and_tells_listeners_there(shared: Running, bridge: Settings) -> None:
-    key, own = new_id("kafka"), new_id("own")
-    producer = AIOKafkaProducer(bootstrap_servers=bridge.kafka_bootstrap)
-    consumer = AIOKafkaConsumer(
-        bridge.legacy_notifications_topic, bootstrap_servers=bridge.kafka_bootstrap, auto_offset_reset="earliest"
-    )
-    async with producer, consumer:
-        for event in life(key):
-            await producer.send_and_wait(bridge.legacy_events_topic, json.dumps(event).encode(), key.encode())
-        await in_state(shared.web, key, "completed")
-        await shared.web.ask("POST", "/assessments", REQUEST | {"assessmentId": own})
-
-        async def told() -> str | None:
-            batches = await consumer.getmany(timeout_ms=200)
-            found = [json.loads(record.value) for batch in batches.values() for record in batch]
-            assert key not in [item["assessmentId"] for item in found]
-            return next((item["type"] for item in found if item["assessmentId"] == own), None)
-
-        assert await eventually(told, "the notification") == "assessment.created"
 
 
 @needs_node
@@ -283,47 +258,55 @@ async def test_a_roll_out_takes_itself_back_when_too_much_fails(
     assert last["signals"]["failureRate"] > 0.05
 
 
-async def test_the_bridge_tells_how_it_is(shared: Running) -> None:
-    (port,) = free_ports(1, among=_PORTS)
-    settings = shared.installation.settings.model_copy(update={"bridge_port": port})
-    event = {"type": "assessment.updated", "assessmentId": new_id("told"), "progress": 1}
+async def test_the_bridge_is_a_process_that_takes_events_tells_listeners_and_leaves_in_good_order(
+    shared: Running,
+) -> None:
+    settings, key, other, own = shared.installation.settings, new_id("kafka"), new_id("http"), new_id("own")
+    report = {"type": "assessment.updated", "assessmentId": key, "progress": 1}
+    async with running_bridge(shared.installation) as bridge, open_topics(settings) as (producer, listener):
+        before = figure(await bridge.metrics(), "events_total", outcome="reported")
+        health, ready = await bridge.ask("/health"), await bridge.ask("/ready")
 
-    async def ask(path: str) -> tuple[int, str]:
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
-            return answer.status, await answer.text()
-
-    async with bridging(settings), idempotent_producer(settings) as producer:
-        health, ready = await ask("/health"), await ask("/ready")
-        before = (await ask("/metrics"))[1]
-        await producer.send_and_wait(settings.legacy_events_topic, json.dumps(event).encode())
+        for event in [*life(key), report]:
+            await producer.send_and_wait(settings.legacy_events_topic, json.dumps(event).encode(), key.encode())
+        await send(shared.web, *life(other))
+        await in_state(shared.web, key, "completed")
+        await in_state(shared.web, other, "completed")
+        await shared.web.ask("POST", "/assessments", REQUEST | {"assessmentId": own})
+        told = await eventually(partial(told_of, listener, own, silent_on={key, other}), "the notification")
 
         async def taken() -> bool:
-            return reported((await ask("/metrics"))[1]) > reported(before)
+            metrics = await bridge.metrics()
+            return figure(metrics, "events_total", outcome="reported") > before and figure(metrics, "lag") == 0
 
-        await eventually(taken, "the event in the figures")
-        behind = figure((await ask("/metrics"))[1], "lag")
-        with pytest.raises(SettingsError, match=f"ASSESSMENTSTORE_BRIDGE_PORT={port}"):
-            async with bridging(settings):
-                pass
+        await eventually(taken, "all events in the figures")
+        rival = await start_bridge(shared.installation, bridge.port)
+        refused, code = await rival.ended(), await bridge.stop()
 
-    assert (json.loads(health[1])["overall"], ready[0]) == ("healthy", 200)
+    assert told == "assessment.created"
+    assert (health[0], json.loads(health[1])["overall"], ready[0]) == (200, "healthy", 200)
     assert set(json.loads(ready[1])["checks"]) == {"database", "queue"}
-    assert behind == 0
+    log = bridge.log.read_text()
+    assert (refused, code, "Traceback" in log) == (2, 0, False), log
+    assert f"Error: ASSESSMENTSTORE_BRIDGE_PORT={bridge.port}: cannot listen on it" in log
 
 
-def reported(metrics: str) -> float:
-    return figure(metrics, "events_total", outcome="reported")
+@asynccontextmanager
+async def open_topics(settings: Settings) -> AsyncIterator[tuple[AIOKafkaProducer, AIOKafkaConsumer]]:
+    """Who speaks for the old system on Kafka, and who still listens to it."""
+    listener = AIOKafkaConsumer(
+        settings.legacy_notifications_topic, bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest"
+    )
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap) as producer, listener:
+        yield producer, listener
 
 
-def figure(metrics: str, name: str, **labels: str) -> float:
-    """One figure of the legacy ones; 0 where it was not told yet."""
-    found = [
-        item.value
-        for family in text_string_to_metric_families(metrics)
-        for item in family.samples
-        if (item.name, item.labels) == (f"assessmentstore_legacy_{name}", labels)
-    ]
-    return sum(found)
+async def told_of(listener: AIOKafkaConsumer, key: str, *, silent_on: set[str]) -> str | None:
+    """What listeners are told of an assessment; of others they are not to be told at all."""
+    batches = await listener.getmany(timeout_ms=200)
+    found = [json.loads(record.value) for batch in batches.values() for record in batch]
+    assert silent_on.isdisjoint(item["assessmentId"] for item in found)
+    return next((item["type"] for item in found if item["assessmentId"] == key), None)
 
 
 async def test_the_client_steers_the_migration(shared: Running) -> None:

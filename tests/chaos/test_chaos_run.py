@@ -29,6 +29,9 @@ _LOOKED_AT = (
     "lists told",
     "attempts of the executor",
     "messages that webhooks were told",
+    "records that the audit service took",
+    "events of the old system",
+    "notifications of the old system",
     "assessments that were imported",
 )
 

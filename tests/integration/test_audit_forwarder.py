@@ -147,6 +147,34 @@ async def test_a_poisoned_record_is_a_dead_letter_and_the_others_go_on(settings:
     assert_in_order(service.taken)
 
 
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_record_that_fails_for_ever_while_others_are_taken_is_a_dead_letter(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(audit, "_ALONE_SECONDS", 0.2)
+    events, others = lives(2, 3), list[Event]()
+
+    async def script(sent: Sent) -> web.StreamResponse:
+        return await (answering(status) if sent.body["id"] == "a1:2" else well)(sent)
+
+    async with receiving(Receiver(script)) as service:
+        await publish(settings, events)
+        async with forwarder(settings, service.url) as letters:
+
+            async def probe() -> bool:
+                others.append(event(f"b{len(others)}", 1))
+                await publish(settings, others[-1:])
+                return bool(await letters.open(0, 10))
+
+            await eventually(probe, "the dead letter")
+            (letter,) = await letters.open(0, 10)
+            await all_taken(service, names([*events, *others]) - {"a1:2"})
+
+    assert (letter.event_id, letter.reason) == ("a1:2", f"{status}: as the script says")
+    assert sum(sent.body["id"] == "a1:2" for sent in service.sent) > audit._ALONE
+    assert_in_order(service.taken)
+
+
 async def test_what_is_no_event_is_a_dead_letter_too(settings: Settings) -> None:
     async with receiving() as service:
         async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap) as producer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -327,6 +328,14 @@ class TestFiles:
 
         assert item.facts["passedOver"] == {"count": 1, "some": ["deep/link.env"]}
         assert item.facts["defaultPasswords"]["count"] == 1
+
+    async def test_a_pipe_is_not_waited_for(self, folder: Path) -> None:
+        os.mkfifo(folder / "pipe.env")
+
+        item, alone = await inspected(folder.as_uri()), await inspected((folder / "pipe.env").as_uri())
+
+        assert item.facts["passedOver"] == {"count": 1, "some": ["pipe.env"]}
+        assert (alone.facts["files"], alone.facts["passedOver"]["count"]) == (0, 1)
 
     async def test_a_folder_that_does_not_exist_is_told(self, tmp_path: Path) -> None:
         item = await inspected((tmp_path / "nowhere").as_uri())

@@ -10,7 +10,11 @@ import pytest
 
 from assessmentstore.legacy.controller import Controller, begin, signals_of
 from assessmentstore.legacy.rollout import STEPS
+from assessmentstore.legacy.verifying import is_complete
 from assessmentstore.settings import Settings
+from assessmentstore.store.divergences import Divergences
+from assessmentstore.store.encryption import NO_KEYS
+from assessmentstore.store.legacy_imports import LegacyImports, Quarantined
 from assessmentstore.store.postgres import Pools, open_pools
 from assessmentstore.store.rollout import Figures, MigrationState, RolloutStore, Sample
 
@@ -152,3 +156,23 @@ async def test_whoever_sets_the_share_ends_a_roll_out_that_goes_on_by_itself(sto
 
     assert (state.phase, state.percentage, state.legacy_mode) == ("steady", 50, False)
     assert replace(back, updated_at=state.updated_at, well_since=state.well_since) == replace(state, legacy_mode=True)
+
+
+async def test_what_is_put_aside_keeps_the_move_from_being_complete_until_somebody_decides(
+    store: RolloutStore, pools: Pools
+) -> None:
+    imports, ledger = LegacyImports(pools.write, NO_KEYS), Divergences(pools.write, NO_KEYS)
+    lines = [Quarantined(name, "export:1", "no", repr(name).encode()) for name in ("old-1", "old-2", None)]
+    await imports.quarantine(lines)
+    await imports.begin(b"broken off", "export", 4)
+
+    settled = [await ledger.settle(["old-1"], "ann", "a test")]
+    left, complete = (await store.read()).missing, [is_complete(await store.read())]
+    settled.append(await ledger.settle(None, "ann", "nobody misses them"))
+    complete.append(is_complete(await store.read()))
+
+    assert (settled, left, complete) == ([1, 3], 2 + 4, [False, True])
+    assert [(entry["action"], entry["reason"]) for entry in await store.history(2)] == [
+        ("settle", "nobody misses them"),
+        ("settle", "a test"),
+    ]

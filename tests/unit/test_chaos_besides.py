@@ -1,4 +1,4 @@
-"""The judges of what a run has besides: executor, webhooks, import, keys; each acquits, and names every lie."""
+"""The judges of what a run has besides: executor, webhooks, audit service, import, keys; each names every lie."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import orjson
 import pytest
 
 from assessmentstore.chaos.attempts import Attempts
+from assessmentstore.chaos.auditor import Taken, is_unwanted
 from assessmentstore.chaos.compliance import Key, Said
 from assessmentstore.chaos.imports import judge_import, records
 from assessmentstore.chaos.opening import check_sealed, opened
 from assessmentstore.chaos.receiver import Delivery, Hook
+from assessmentstore.chaos.told_audit import judge_audit
 from assessmentstore.chaos.told_webhooks import judge_webhook
 from assessmentstore.chaos.world import World
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.events import AssessmentEvent, event_from_json
 from assessmentstore.models.machine import evolve
 from assessmentstore.models.webhooks import NewWebhook, message, message_id, signed_headers
-from assessmentstore.store.encryption import KeyRing
+from assessmentstore.outward.audit_log import audit_record
+from assessmentstore.store.encryption import NO_KEYS, KeyRing
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HOOK = UUID(int=7)
@@ -70,7 +73,7 @@ def world(*events: dict[str, Any], state: AssessmentRecord | None = None) -> Wor
             }
         )
     states = {found.assessment_id: state or found} if found else {}
-    return World({}, {}, {}, [], states, {"assessment_audit_trail": rows}, [], None)
+    return World({}, {}, {}, [], states, {"assessment_audit_trail": rows, "audit_dead_letters": []}, [], None)
 
 
 def _event(item: dict[str, Any]) -> AssessmentEvent:
@@ -167,6 +170,42 @@ def test_a_signature_and_an_id_have_to_be_the_right_ones() -> None:
 
     assert "signature that is not its own" in about_webhook(hook(forged, *map(delivery, LIFE)))
     assert "no event that it asked for" in about_webhook(hook(*map(delivery, LIFE), delivery(CREATED, name="msg_1")))
+
+
+def taken(item: dict[str, Any], keys: KeyRing = NO_KEYS, **changes: Any) -> Taken:
+    """What the audit service takes of an event."""
+    record = orjson.loads(audit_record(keys.seal_event(_event(item)).to_json()).body) | changes
+    return Taken(record["id"], record)
+
+
+def about_audit(*found: Taken, refused: str = "", keys: KeyRing = NO_KEYS) -> str:
+    there = world(*LIFE)
+    letters = [{"event_id": refused}] if refused else []
+    tables = {**there.tables, "audit_dead_letters": letters}
+    return "\n".join(judge_audit(found, replace(there, tables=tables), keys))
+
+
+def test_the_audit_service_may_take_an_event_again_in_the_clear_or_sealed() -> None:
+    assert about_audit(*map(taken, [*LIFE, CREATED])) == ""
+    assert about_audit(*(taken(item, KEYS) for item in LIFE), keys=KEYS) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([taken(CREATED), taken(COMPLETED)], "was never told a:2"),
+        ([taken(CREATED), taken(COMPLETED), taken(STARTED)], "version 2 of a after version 3"),
+        ([*map(taken, LIFE), taken(CREATED, id="other")], "other, which is no event"),
+        ([*map(taken, LIFE), taken(CREATED, actor="eve")], "was told a:1 as"),
+    ],
+)
+def test_what_else_the_audit_service_is_told_is_named(found: list[Taken], words: str) -> None:
+    assert words in about_audit(*found)
+
+
+def test_what_the_audit_service_refused_for_good_is_a_dead_letter_and_nothing_else_is() -> None:
+    assert not is_unwanted("a:2")
+    assert "a:2 is a dead letter" in about_audit(taken(CREATED), taken(COMPLETED), refused="a:2")
 
 
 def _imported(**changes: Any) -> dict[str, Any]:

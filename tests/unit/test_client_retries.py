@@ -33,7 +33,7 @@ def test_pauses_are_spread_below_a_ceiling_that_doubles() -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [(None, None), ("7", 7), ("0", 0), ("-1", None), ("soon", None), ("1.5", None), ("", None)],
+    [(None, None), ("7", 7), ("0", 0), ("-1", None), ("soon", None), ("1.5", None), ("", None), ("9" * 400, 3600)],
 )
 def test_retry_after_is_seconds_or_nothing(header: str | None, seconds: float | None) -> None:
     assert retry_after(header) == seconds
@@ -44,6 +44,7 @@ def test_retry_after_may_be_a_date() -> None:
 
     assert retry_after(format_datetime(now + timedelta(seconds=9), usegmt=True), now) == 9
     assert retry_after(format_datetime(now - timedelta(days=1), usegmt=True), now) == 0
+    assert retry_after(format_datetime(now + timedelta(days=9), usegmt=True), now) == 3600
 
 
 @given(st.floats(0, 100), st.floats(0, 100))

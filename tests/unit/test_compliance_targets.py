@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from assessmentstore.compliance.files import faults, is_secret, settings_of_yaml
+from assessmentstore.compliance.files import faults, is_secret
+from assessmentstore.compliance.formats import of_yaml, settings_of
 from assessmentstore.compliance.http import header_facts
 from assessmentstore.compliance.kafka_access import kafka_access
 from assessmentstore.compliance.scope import Aspect, Scope
@@ -231,14 +233,40 @@ token: >-
   34
 """
 
-    assert settings_of_yaml(text) == [
-        (2, "host", "one"),
-        (2, "password", "changeme"),
-        (4, "help", "password: this is a text"),
-        (7, "name", "a"),
-        (8, "ssl_verify", "off"),
-        (10, "debug", "true"),
-        (12, "token", "12 34"),
+    assert of_yaml(text) == [
+        ("2 host", "host", "one"),
+        ("2 password", "password", "changeme"),
+        ("4 help", "help", "password: this is a text"),
+        ("7 name", "name", "a"),
+        ("8 ssl_verify", "ssl_verify", "off"),
+        ("10 debug", "debug", "true"),
+        ("12 token", "token", "12 34"),
     ]
     with pytest.raises(yaml.YAMLError):
-        settings_of_yaml("password: {{ .Values.password }}\nport: {{ 1")
+        of_yaml("password: {{ .Values.password }}\nport: {{ 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.properties", "# password=no\n\ndb.password : change\\\n   me\nssl.enabled false\n",
+         [("3 db.password", "changeme"), ("5 ssl.enabled", "false")]),
+        ("a.properties", "password=\\u12\n", [("1 password", "\\u12")]),
+        ("a.toml", 'debug = true\n[db]\nhosts = [{ password = "changeme" }]\n[db.tls]\nverify = false\n',
+         [("debug", "True"), ("db.hosts.password", "changeme"), ("db.tls.verify", "False")]),
+        ("a.toml", "password = {{ secret }}\n", [("1 password", "{{ secret }}")]),
+        ("a.ini", "; password = no\n[db]\npassword = changeme ; for now\n", [("3 password", "changeme")]),
+        ("redis.conf", "# requirepass no\nrequirepass changeme\nport 6379\n",
+         [("2 requirepass", "changeme"), ("3 port", "6379")]),
+        ("nginx.conf", "server {\n  ssl_protocols TLSv1 TLSv1.2;\n}\n",
+         [("1 server", "{"), ("2 ssl_protocols", "TLSv1 TLSv1.2")]),
+        (".env", "export PASSWORD='a b' # c\n", [("1 PASSWORD", "a b")]),
+    ],
+)  # fmt: skip
+def test_each_format_is_read_as_what_it_means(
+    tmp_path: Path, name: str, text: str, found: list[tuple[str, str]]
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+
+    assert [(setting.place, setting.value) for setting in settings_of(file)] == found

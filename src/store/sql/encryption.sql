@@ -41,6 +41,33 @@ WHERE id > $1
 ORDER BY id
 LIMIT $2
 
+-- keys_of_requests --
+-- The same of what is kept of requests whose answers have secrets; nobody has many of them.
+SELECT
+    user_id || E'\n' || key AS place,
+    ARRAY[plan -> '$encrypted' ->> 'keyId']
+        || CASE WHEN answer IS NOT NULL THEN ARRAY[answer -> '$encrypted' ->> 'keyId'] END AS keys
+FROM batch_requests
+WHERE (plan ? '$encrypted' OR plan ? 'secret') AND user_id || E'\n' || key > $1
+ORDER BY user_id || E'\n' || key
+LIMIT $2
+
+-- keys_of_quarantine --
+-- The same of lines of exports that are put aside.
+SELECT digest AS place, ARRAY[value -> '$encrypted' ->> 'keyId'] AS keys
+FROM legacy_quarantine
+WHERE digest > $1
+ORDER BY digest
+LIMIT $2
+
+-- keys_of_reports --
+-- The same of what the old system says of assessments.
+SELECT assessment_id AS place, ARRAY[record -> '$encrypted' ->> 'keyId'] AS keys
+FROM legacy_reports
+WHERE assessment_id > $1
+ORDER BY assessment_id
+LIMIT $2
+
 -- hold_states --
 -- Some states, past those that a worker changes just now.
 SELECT assessment_id AS place, assessment_id, request_data, result_data
@@ -62,6 +89,27 @@ SELECT
     CASE WHEN former_secret_ends > NOW() THEN former_secret END AS former_secret
 FROM webhooks
 WHERE id = ANY($1::uuid[])
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- hold_requests --
+-- The same of requests.
+SELECT user_id || E'\n' || key AS place, NULL AS assessment_id, plan::text AS plan, answer::text AS answer
+FROM batch_requests
+WHERE user_id || E'\n' || key = ANY($1::text[])
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- hold_quarantine --
+-- The same of lines that are put aside.
+SELECT digest AS place, assessment_id, value::text AS value
+FROM legacy_quarantine
+WHERE digest = ANY($1::bytea[])
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- hold_reports --
+-- The same of reports.
+SELECT assessment_id AS place, assessment_id, record::text AS record
+FROM legacy_reports
+WHERE assessment_id = ANY($1::text[])
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- begin_rotating --
@@ -88,3 +136,24 @@ UPDATE webhooks AS stored
 SET secret = new.secret, former_secret = new.former_secret
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS new (id, secret, former_secret)
 WHERE stored.id = new.id
+
+-- reseal_requests --
+-- Write plans and answers that were encrypted anew.
+UPDATE batch_requests AS stored
+SET plan = new.plan::jsonb, answer = new.answer::json
+FROM unnest($1::text[], $2::text[], $3::text[]) AS new (place, plan, answer)
+WHERE stored.user_id || E'\n' || stored.key = new.place
+
+-- reseal_quarantine --
+-- Write lines that were encrypted anew.
+UPDATE legacy_quarantine AS stored
+SET value = new.value::jsonb
+FROM unnest($1::bytea[], $2::text[]) AS new (digest, value)
+WHERE stored.digest = new.digest
+
+-- reseal_reports --
+-- Write reports that were encrypted anew.
+UPDATE legacy_reports AS stored
+SET record = new.record::jsonb
+FROM unnest($1::text[], $2::text[]) AS new (assessment_id, record)
+WHERE stored.assessment_id = new.assessment_id

@@ -127,16 +127,25 @@ WHERE resolved_at IS NULL AND assessment_id = ANY($1::text[]) AND kind IN ('wron
 UPDATE legacy_divergences SET resolved_at = NOW() WHERE resolved_at IS NULL AND assessment_id = ANY($1::text[])
 
 -- settle_divergences --
--- Somebody decided about the open entries of these assessments, or about all; who and why is in the history.
+-- Somebody decided about the open entries of these assessments and their lines that are put aside, or about all, with
+-- imports that were broken off; who and why is in the history.
 WITH settled AS (
     UPDATE legacy_divergences SET resolved_at = NOW()
     WHERE resolved_at IS NULL AND ($1::text[] IS NULL OR assessment_id = ANY($1))
+    RETURNING 1
+), released AS (
+    UPDATE legacy_quarantine SET resolved_at = NOW()
+    WHERE resolved_at IS NULL AND ($1::text[] IS NULL OR assessment_id = ANY($1))
+    RETURNING 1
+), given_up AS (
+    UPDATE legacy_imports SET finished_at = NOW()
+    WHERE finished_at IS NULL AND $1::text[] IS NULL
     RETURNING 1
 ), noted AS (
     INSERT INTO migration_history (actor, action, legacy_mode, percentage, reason)
     SELECT $2, 'settle', legacy_mode, percentage, $3 FROM migration_state
 )
-SELECT count(*) FROM settled
+SELECT (SELECT count(*) FROM settled) + (SELECT count(*) FROM released) + (SELECT count(*) FROM given_up)
 
 -- divergences --
 -- The ledger, the newest first; only what is open, or all.

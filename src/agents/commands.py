@@ -25,7 +25,7 @@ import structlog
 from ..models.assessment import AssessmentRecord
 from ..models.errors import UnavailableError
 from ..settings import Settings
-from ..store.batch import BatchStore, FencedError, PartitionClaim
+from ..store.batch import BatchStore, PartitionClaim
 from ..store.cache import SharedCache, changes_message
 from ..store.changes import Outbox
 from ..store.checkpoints import CheckpointStore
@@ -260,11 +260,7 @@ class PartitionProcessor:
         self._crash_points.reach(CrashPoint.PUBLISHED)
 
     async def _publish_outbox(self, outbox: Outbox, end: int) -> None:
-        try:
-            await self._publishing.publish(self._partition, outbox, end, alone=self._is_cautious)
-        except FencedError as error:
-            # Whoever took one partition ends the producer of all: a claim tells whether it was this one.
-            raise UnavailableError(f"{error}, or for another one of the same producer: it is claimed again") from error
+        await self._publishing.publish(self._partition, outbox, end, alone=self._is_cautious)
 
     async def _resume(self) -> None:
         """Publish what was committed but not published, before anything new."""

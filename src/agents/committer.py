@@ -82,7 +82,7 @@ class Committer:
 
     async def close(self) -> None:
         """Cut off what is under way; nobody waits for it any more."""
-        await self._group.close(UnavailableError("the partitions are handed back"))
+        await self._group.close(UnavailableError("Postgres is not asked any more: the partitions are handed back"))
 
     async def _commit_together(self, shares: Sequence[Share]) -> Sequence[Folded | Exception]:
         """All in one; where that was refused, each on its own, so that what is wrong with one holds up no other."""

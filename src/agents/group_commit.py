@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from ..models.errors import UnavailableError
-
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -89,7 +87,9 @@ class GroupCommit(Generic[Item, Outcome]):
         try:
             outcomes = await self._commit([each.item for each in group])
         except asyncio.CancelledError:
-            outcomes = [self._closed_by or UnavailableError("the commit was cut off")] * len(group)
+            if self._closed_by is None:
+                raise
+            outcomes = [self._closed_by] * len(group)
         except Exception as error:  # it is the outcome of each, who raises it
             outcomes = [error] * len(group)
         for each, outcome in zip(group, outcomes, strict=True):

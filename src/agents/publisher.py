@@ -23,7 +23,6 @@ from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..refused import unavailable
 from ..settings import Settings
-from ..store.batch import FencedError
 from ..store.changes import Outbox
 from .crash_points import CrashPoint, CrashPoints
 from .group_commit import GroupCommit
@@ -45,18 +44,26 @@ sender.BACKOFF_OVERRIDE = 0.005
 _SEND_BATCH_BYTES = 512 * 1024
 
 
+class ProducerFencedError(UnavailableError):
+    """Somebody has fenced a producer: another one publishes for one of its partitions, or for all.
+
+    Which partitions are lost is told by the epochs of their claims.
+    """
+
+
 @contextmanager
 def kafka_errors() -> Iterator[None]:
     """Translate driver errors.
 
     Raises:
-        FencedError: somebody else publishes for one of the producer's partitions now.
+        ProducerFencedError: somebody else publishes for one of the producer's partitions now.
         UnavailableError: Kafka is away.
     """
     try:
         yield
     except ProducerFenced as error:
-        raise FencedError("another worker publishes for the partition") from error
+        message = "Kafka takes no more of this producer, since a partition of it was claimed by another worker"
+        raise ProducerFencedError(message) from error
     except IllegalOperation as error:
         # aiokafka learnt in the background that the transaction failed, and keeps the reason to itself: the next claim
         # finds out whether another worker is behind it.
@@ -129,7 +136,7 @@ class Publisher:
         """Publish with whatever else waits, or alone, and move the partition's emitted watermark to `position` with it.
 
         Raises:
-            FencedError: another worker publishes for one of this producer's partitions; nothing became visible.
+            ProducerFencedError: another worker publishes for one of its partitions; nothing became visible.
             UnavailableError: Kafka is away; whether it became visible is told by the watermark after the next claim.
         """
         await self._group.submit(outbox_publication(self._settings, partition, outbox, position), alone=alone)
@@ -138,7 +145,7 @@ class Publisher:
         """Publish checkpoints that follow each other, with a watermark of their own.
 
         Raises:
-            FencedError: another worker publishes for one of this producer's partitions; nothing became visible.
+            ProducerFencedError: another worker publishes for one of its partitions; nothing became visible.
             UnavailableError: Kafka is away; whether it became visible is told by the watermark after the next claim.
         """
         await self._group.submit(checkpoints_publication(self._settings, partition, checkpoints))
@@ -198,7 +205,7 @@ class Publisher:
 
 
 def _at_its_end() -> UnavailableError:
-    return UnavailableError("the producer is at its end: the partition is claimed again, with another one")
+    return UnavailableError("Kafka has failed this producer: the partition is claimed again, with another one")
 
 
 class Publishers:

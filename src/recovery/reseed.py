@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from ..agents.publisher import Publisher, kafka_errors
+from ..agents.publisher import ProducerFencedError, Publisher, kafka_errors
 from ..kafka import idempotent_producer
 from ..settings import Settings
-from ..store.batch import BatchStore, FencedError
+from ..store.batch import BatchStore
 from ..store.changes import Outbox
 from ..store.checkpoints import CheckpointStore
 from ..store.postgres import open_pools
@@ -133,7 +133,7 @@ class _Telling:
                 await self._publisher.publish(partition, outbox, following)
                 self._passed(following - position)
                 position = following
-        except FencedError as error:
+        except ProducerFencedError as error:
             raise RecoveryError(f"{error}: stop the workers and every other replay, and run this again") from error
         return max(0, end - first)
 

@@ -16,7 +16,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..models.errors import UnavailableError
-from ..models.events import EventType
 from ..settings import Settings
 from ..store.batch import BatchStore
 from ..store.cache import SharedCache
@@ -110,7 +109,7 @@ class _Mending:
         seen = set[str]()
         for event in events:
             key = event.event.assessment_id
-            if event.event.type is not EventType.CREATED and key not in seen:
+            if event.event.version != 1 and key not in seen:
                 raise RecoveryError(f"{key} cannot be written anew: the log does not have its beginning")
             seen.add(key)
         return events

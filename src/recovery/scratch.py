@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 from rocksdict import Rdict
 
 from ..models.assessment import AssessmentRecord
-from ..models.events import AssessmentEvent, EventType
+from ..models.events import AssessmentEvent
 from ..models.machine import evolve
 from ..store.table import bounded_options
 from .records import LoggedEvent
@@ -34,14 +34,14 @@ class Folded(NamedTuple):
     """Why it cannot be told what it should be."""
 
     def then(self, event: AssessmentEvent) -> Folded:
-        """After one event more; a creation begins anew."""
-        is_created = event.type is EventType.CREATED
-        if self.unknown and not is_created:
+        """After one event more; the first version, be it created or imported, begins anew."""
+        begins = event.version == 1
+        if self.unknown and not begins:
             return self
-        if self.state is None and not is_created:
+        if self.state is None and not begins:
             return Folded(self.partition, None, "the log does not have its beginning")
         try:
-            return Folded(self.partition, evolve(None if is_created else self.state, event))
+            return Folded(self.partition, evolve(None if begins else self.state, event))
         except ValueError as error:
             return Folded(self.partition, None, f"{error}: something that is not on the log changed it before")
 

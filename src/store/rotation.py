@@ -90,18 +90,57 @@ def _resealed(keys: KeyRing, assessment_id: str, text: str | None) -> str | None
     return None if text is None else orjson.dumps(keys.reseal(assessment_id, orjson.loads(text))).decode()
 
 
-def _table(name: str, start: Any, anew: Callable[[KeyRing, asyncpg.Record], tuple[Any, ...]], **rest: bool) -> _Table:
-    keys, hold, reseal = (QUERIES[f"{query}_{name}"] for query in ("keys_of", "hold", "reseal"))
-    return _Table(name, keys, hold, reseal, start, anew, **rest)
-
-
 _TABLES = (
-    _table("states", "", _state),
-    _table("events", -1, _event),
-    _table("webhooks", UUID(int=0), _webhook, seals_clear=True),
-    _table("requests", "", _request, seals_clear=True),
-    _table("quarantine", b"", _quarantined),
-    _table("reports", "", _report),
+    _Table(
+        "states",
+        QUERIES["keys_of_states"],
+        QUERIES["hold_states"],
+        QUERIES["reseal_states"],
+        "",
+        _state,
+    ),
+    _Table(
+        "events",
+        QUERIES["keys_of_events"],
+        QUERIES["hold_events"],
+        QUERIES["reseal_events"],
+        -1,
+        _event,
+    ),
+    _Table(
+        "webhooks",
+        QUERIES["keys_of_webhooks"],
+        QUERIES["hold_webhooks"],
+        QUERIES["reseal_webhooks"],
+        UUID(int=0),
+        _webhook,
+        seals_clear=True,
+    ),
+    _Table(
+        "requests",
+        QUERIES["keys_of_requests"],
+        QUERIES["hold_requests"],
+        QUERIES["reseal_requests"],
+        "",
+        _request,
+        seals_clear=True,
+    ),
+    _Table(
+        "quarantine",
+        QUERIES["keys_of_quarantine"],
+        QUERIES["hold_quarantine"],
+        QUERIES["reseal_quarantine"],
+        b"",
+        _quarantined,
+    ),
+    _Table(
+        "reports",
+        QUERIES["keys_of_reports"],
+        QUERIES["hold_reports"],
+        QUERIES["reseal_reports"],
+        "",
+        _report,
+    ),
 )
 
 TABLES = tuple(table.name for table in _TABLES)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.comparison import Digest, compared, differing
-from assessmentstore.models.events import AssessmentEvent, Created, ProgressReported, Started
+from assessmentstore.models.events import AssessmentEvent, Created, Imported, ProgressReported, Started
 from assessmentstore.models.machine import evolve
 from assessmentstore.models.sealed import MEMBER
 from assessmentstore.recovery.scratch import Folded
@@ -137,6 +137,16 @@ def test_a_log_without_a_beginning_or_with_a_gap_says_nothing_until_a_creation()
     assert cut.then(EVENTS[2]).unknown == cut.unknown != ""
     assert Folded.from_bytes(gap.to_bytes()) == gap
     assert gap.then(EVENTS[0]) == Folded(0, evolve(None, EVENTS[0]))
+
+
+def test_an_assessment_of_the_old_system_has_its_beginning_on_the_log() -> None:
+    imported = Imported(
+        assessment_id="a", version=1, state=AssessmentState.FAILED, previous_state=None, progress=0, message=None,
+        command_id="c1", user_id=None, occurred_at=NOW, request=REQUEST, result=None, error="x", retry_count=0,
+        created_at=NOW, updated_at=NOW, started_at=NOW, completed_at=None, next_retry_at=None, history=(),
+    )  # fmt: skip
+
+    assert Folded(0, None).then(imported) == Folded(0, evolve(None, imported))
 
 
 @given(st.lists(st.binary()), st.randoms())

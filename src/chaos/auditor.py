@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,7 @@ import orjson
 from aiohttp import web
 
 from ..services.processes import free_ports
-from .listener import Listener
-from .plan import Fault
+from .listener import FaultyListener
 
 _PORTS = range(14_000, 15_000)
 
@@ -36,7 +34,7 @@ class Taken:
     record: Any
 
 
-class Auditor(Listener):
+class Auditor(FaultyListener):
     """The server that the workers forward events to."""
 
     def __init__(self) -> None:
@@ -48,21 +46,6 @@ class Auditor(Listener):
         """Whether everything is taken from now on, but for what is refused for good."""
         self._ids: set[str] = set()
         self._tries: dict[str, int] = defaultdict(int)
-        self._answering = asyncio.Event()
-        self._answering.set()
-
-    async def happen(self, fault: Fault) -> None:
-        """Be away for a while, or say nothing for a while."""
-        if fault.kind == "kill":
-            await self.stop()
-            await asyncio.sleep(fault.seconds)
-            await self.start()
-            return
-        self._answering.clear()
-        try:
-            await asyncio.sleep(fault.seconds)
-        finally:
-            self._answering.set()
 
     async def missing(self, database: asyncpg.Connection) -> int:
         """How many events it has not, which are no dead letters either."""

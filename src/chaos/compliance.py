@@ -16,9 +16,8 @@ import orjson
 from aiohttp import web
 
 from ..services.processes import free_ports
-from .listener import Listener
+from .listener import FaultyListener
 from .lives import is_served, number_of
-from .plan import Fault
 
 _PORTS = range(12_000, 13_000)
 
@@ -58,7 +57,7 @@ class Said:
     forgotten: set[Key] = field(default_factory=set)
 
 
-class Compliance(Listener):
+class Compliance(FaultyListener):
     """The server."""
 
     def __init__(self) -> None:
@@ -73,26 +72,11 @@ class Compliance(Listener):
         self.closing = False
         """Whether all is to come to an end at once."""
         self._known: dict[Key, _Order] = {}
-        self._answering = asyncio.Event()
-        self._answering.set()
 
     async def stop(self) -> None:
         """Be gone, with all that was under way."""
         await super().stop()
         self._known.clear()
-
-    async def happen(self, fault: Fault) -> None:
-        """Be away for a while and know nothing afterwards, or say nothing for a while."""
-        if fault.kind == "kill":
-            await self.stop()
-            await asyncio.sleep(fault.seconds)
-            await self.start()
-            return
-        self._answering.clear()
-        try:
-            await asyncio.sleep(fault.seconds)
-        finally:
-            self._answering.set()
 
     async def _order(self, request: web.Request) -> web.Response:
         body = await request.json()

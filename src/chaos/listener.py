@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from aiohttp import web
+
+from .plan import Fault
 
 # Whoever is answered when it goes is cut off: a server that is killed takes no leave.
 _LEAVE_SECONDS = 0.1
@@ -36,3 +39,26 @@ class Listener:
             if connection.transport is not None:
                 connection.transport.abort()
         await runner.cleanup()
+
+
+class FaultyListener(Listener):
+    """One that a fault makes be gone, or say nothing, for a while."""
+
+    def __init__(self, port: int, routes: Iterable[web.RouteDef]) -> None:
+        super().__init__(port, routes)
+        self._answering = asyncio.Event()
+        """Routes wait for it before they answer."""
+        self._answering.set()
+
+    async def happen(self, fault: Fault) -> None:
+        """Be gone for a while, or say nothing for a while."""
+        if fault.kind == "kill":
+            await self.stop()
+            await asyncio.sleep(fault.seconds)
+            await self.start()
+            return
+        self._answering.clear()
+        try:
+            await asyncio.sleep(fault.seconds)
+        finally:
+            self._answering.set()

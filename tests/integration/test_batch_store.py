@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from tests.harness.decoded import command
 
 from assessmentstore.agents.fold import Decoded, Folded, fold
 from assessmentstore.models.assessment import AssessmentRecord
-from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from assessmentstore.models.errors import ErrorCode, Rejection
 from assessmentstore.models.events import event_from_json
 from assessmentstore.settings import Settings
@@ -34,22 +34,6 @@ async def pools(settings: Settings) -> AsyncIterator[Pools]:
 @pytest.fixture
 def store(pools: Pools) -> BatchStore:
     return BatchStore(pools.write)
-
-
-def command(
-    offset: int, kind: str, assessment: str = "a1", *, command_id: str | None = None, **data: object
-) -> Decoded:
-    if kind == "create":
-        data = {"assessmentType": "health", "options": {"x": 1.5}} | data
-    header = CommandHeader(
-        id=command_id or f"c{offset}-{assessment}",
-        type=CommandType(f"assessment.{kind}"),
-        assessment_id=assessment,
-        user_id="bob",
-        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        fingerprint=fingerprint(kind, assessment, "bob", data),
-    )
-    return Decoded(offset, 0, Command(header=header, data=COMMAND_DATA[header.type].model_validate(data)))
 
 
 async def apply(

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.harness.decoded import command
 
 from assessmentstore.agents.committer import Committer, Share
 from assessmentstore.agents.crash_points import CrashPoints
 from assessmentstore.agents.fold import Decoded, Folded
-from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from assessmentstore.settings import Settings
 from assessmentstore.store.batch import BatchStore, FencedError
 from assessmentstore.store.encryption import NO_KEYS
@@ -71,18 +71,6 @@ async def partitions(pools: Pools, tmp_path: Path) -> AsyncIterator[Partitions]:
     yield made
     for share in made.shares.values():
         share.table.close()
-
-
-def command(offset: int, kind: str, assessment: str, *, command_id: str | None = None) -> Decoded:
-    data: dict[str, object] = {"assessmentType": "health", "options": {}} if kind == "create" else {}
-    header = CommandHeader(
-        id=command_id or f"c{offset}-{assessment}",
-        type=CommandType(f"assessment.{kind}"),
-        assessment_id=assessment,
-        user_id="bob",
-        fingerprint=fingerprint(kind, assessment, "bob", data),
-    )
-    return Decoded(offset, 0, Command(header=header, data=COMMAND_DATA[header.type].model_validate(data)))
 
 
 async def commit_all(committer: Committer, *shares: Share) -> list[Folded | BaseException]:

@@ -30,8 +30,9 @@ from .rows import (
     state_row,
     update_row,
 )
-from .search import is_indexed, put_search_rows, search_row
-from .totals import add_totals, totals_change
+from .search import is_indexed, search_row, search_writes
+from .totals import totals_change, totals_writes
+from .writes import Write, write_together
 
 
 class FencedError(AssessmentStoreError):
@@ -50,7 +51,7 @@ class PartitionClaim:
     emitted_offset: int
     """Everything below was published, and maybe more: Kafka knows."""
     former_producers: frozenset[str] = frozenset()
-    """Transactional ids that published for the partition, and may still have a transaction open."""
+    """Names of what published for the partition, and may still have a transaction open."""
 
 
 class BatchStore:
@@ -69,7 +70,7 @@ class BatchStore:
             partition: of it.
             owner: who takes it, for operators.
             epoch: that this worker had; nothing where it had none.
-            producer: the transactional id under which it will publish, if it will.
+            producer: the name of what will publish for it, if anything will.
 
         Raises:
             FencedError: somebody else took the partition since.
@@ -187,7 +188,7 @@ class BatchTransaction:
         """
         if changes.refused:
             refusals = [(item.header.id, item.at) for item in changes.refused]
-            await self._execute("forget_earlier_refusals", *columns(refusals))
+            await self._connection.execute(QUERIES["forget_earlier_refusals"], *columns(refusals))
             later = await self.known([item.header.id for item in changes.refused])
             changes.refused = [item for item in changes.refused if item.header.id not in later]
 
@@ -215,32 +216,28 @@ class BatchTransaction:
             links, last = chain(part, partition, befores)
             audit.extend((partition, *audit_row(*each)) for each in zip(part.accepted, links, strict=True))
             after |= last
-        await self._write_states(changes.values(), befores, after)
-        if audit:
-            await self._execute("insert_audit", *columns(audit))
-        await self._write_the_rest(changes)
-        return after
-
-    async def _write_the_rest(self, changes: Mapping[int, BatchChanges]) -> None:
-        """Everything of a batch beside states and audit trail."""
-        accepted = [item for part in changes.values() for item in part.accepted]
-        if metrics := [row for item in accepted if (row := metric_row(item))]:
-            await self._execute("insert_metrics", *columns(metrics))
-        refused = [(partition, *refused_row(item)) for partition, part in changes.items() for item in part.refused]
-        if refused:
-            await self._execute("insert_rejections", *columns(refused))
+        states = _state_writes(changes.values(), befores, after)
+        written = await write_together(
+            self._connection, [*states, *_rows("insert_audit", audit), *_writes_besides(changes)]
+        )
+        for write in states:
+            expected, count = len(write.parameters[0]), written[write.query]
+            if count != expected:
+                raise StaleViewError(
+                    f"{expected - count} of {expected} assessments have another version or another last audit row in"
+                    " Postgres"
+                )
         for partition, part in changes.items():
             for letter in part.dead_letters:
-                await self._execute("insert_dead_letter", partition, *dead_letter_row(letter))
-        counted = {partition: totals_change(part.before, part.after) for partition, part in changes.items()}
-        await add_totals(self._connection, counted)
-        await put_search_rows(self._connection, [search_row(item.after) for item in accepted if is_indexed(item.event)])
+                await self._connection.execute(QUERIES["insert_dead_letter"], partition, *dead_letter_row(letter))
+        return after
 
     async def rewrite(self, partition: int, changes: BatchChanges) -> None:
         """Write assessments anew from their creations on, whatever is there of them; counters stay; for a repair."""
         await self.erase(list(changes.after))
         await self.write({partition: changes})
-        await add_totals(self._connection, {partition: totals_change(changes.after, dict.fromkeys(changes.after))})
+        gone = totals_change(changes.after, dict.fromkeys(changes.after))
+        await write_together(self._connection, totals_writes({partition: gone}))
 
     async def erase(self, assessment_ids: list[str]) -> None:
         """Take out all rows of assessments as if they had never been; counters stay; for a repair."""
@@ -262,30 +259,35 @@ class BatchTransaction:
         lasts = await self._connection.fetch(QUERIES["last_audit_rows"], bare) if bare else []
         return found | {row["assessment_id"]: Head(None, row["row_hash"] or row_hash(row)) for row in lasts}
 
-    async def _write_states(
-        self, changes: Collection[BatchChanges], befores: Mapping[str, Head], after: Mapping[str, bytes]
-    ) -> None:
-        created, updated = [], []
-        for part in changes:
-            for key, record in part.after.items():
-                before = part.before[key]
-                if before is None:
-                    created.append((*state_row(record), after[key]))
-                else:
-                    updated.append((*update_row(before.version, record), befores[key].stored, after[key]))
-        if created:
-            await self._expect(len(created), "insert_states", *columns(created))
-        if updated:
-            await self._expect(len(updated), "update_states", *columns(updated))
 
-    async def _expect(self, count: int, query: str, *arguments: object) -> None:
-        written = await self._execute(query, *arguments)
-        if written != count:
-            raise StaleViewError(
-                f"{count - written} of {count} assessments have another version or another last audit row in Postgres"
-            )
+def _state_writes(
+    changes: Collection[BatchChanges], befores: Mapping[str, Head], after: Mapping[str, bytes]
+) -> list[Write]:
+    """What writes states; each has to write all its rows."""
+    created, updated = [], []
+    for part in changes:
+        for key, record in part.after.items():
+            before = part.before[key]
+            if before is None:
+                created.append((*state_row(record), after[key]))
+            else:
+                updated.append((*update_row(before.version, record), befores[key].stored, after[key]))
+    return [*_rows("insert_states", created), *_rows("update_states", updated)]
 
-    async def _execute(self, query: str, *arguments: object) -> int:
-        """Run a named query and count the rows that it wrote."""
-        status = await self._connection.execute(QUERIES[query], *arguments)
-        return int(status.rsplit(" ", 1)[1])
+
+def _writes_besides(changes: Mapping[int, BatchChanges]) -> list[Write]:
+    """Everything of a batch beside states and audit trail."""
+    accepted = [item for part in changes.values() for item in part.accepted]
+    refused = [(partition, *refused_row(item)) for partition, part in changes.items() for item in part.refused]
+    counted = {partition: totals_change(part.before, part.after) for partition, part in changes.items()}
+    return [
+        *_rows("insert_metrics", [row for item in accepted if (row := metric_row(item))]),
+        *_rows("insert_rejections", refused),
+        *totals_writes(counted),
+        *search_writes([search_row(item.after) for item in accepted if is_indexed(item.event)]),
+    ]
+
+
+def _rows(query: str, rows: Sequence[tuple[object, ...]]) -> list[Write]:
+    """A write of rows, if there are any."""
+    return [Write(query, columns(rows))] if rows else []

@@ -13,7 +13,8 @@ from ..models.deletions import Deletion
 from .postgres import Connection, Pool, postgres_errors
 from .queries import QUERIES
 from .rows import columns, deletion_from_row, records
-from .totals import MAINTENANCE_SLOT, add_totals, totals_change
+from .totals import MAINTENANCE_SLOT, totals_change, totals_writes
+from .writes import write_together
 
 # Rows stay locked for the time of one chunk: some ten milliseconds.
 CHUNK = 500
@@ -134,4 +135,5 @@ async def delete_assessments(connection: Connection, commands_topic: str, assess
         await connection.execute(QUERIES["keep_row_hashes"], *columns(leaves))
     await connection.execute(QUERIES["delete_history"], assessment_ids, commands_topic)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
-    await add_totals(connection, {MAINTENANCE_SLOT: totals_change(deleted, dict.fromkeys(deleted))})
+    moved = totals_change(deleted, dict.fromkeys(deleted))
+    await write_together(connection, totals_writes({MAINTENANCE_SLOT: moved}))

@@ -13,10 +13,9 @@ from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.events import AssessmentEvent, EventType
 from ..models.sealed import MEMBER
-from .postgres import Connection
-from .queries import QUERIES
 from .rows import columns
 from .totals import LONGEST_SERVER_NAME, owner_scope
+from .writes import Write
 
 # A longer word is parted: a lexeme has 2 KB at most.
 _WORD = re.compile(r"[^\W_]{1,100}")
@@ -60,11 +59,13 @@ def is_indexed(event: AssessmentEvent) -> bool:
     return event.type in _INDEXED
 
 
-async def put_search_rows(connection: Connection, rows: Sequence[SearchRow]) -> None:
-    """Write what search learns of assessments, in this order; of each the last counts."""
-    if rows:
-        last = {row.assessment_id: row for row in rows}
-        await connection.execute(QUERIES["put_search_rows"], *columns(last.values()), vocabulary(rows))
+def search_writes(rows: Sequence[SearchRow]) -> list[Write]:
+    """What tells search of assessments; of each the last row counts."""
+    last = {row.assessment_id: row for row in rows}
+    if not last:
+        return []
+    words_write = Write("learn_words", [vocabulary(rows)])
+    return [words_write, Write("put_search_rows", columns(last.values()))]
 
 
 def search_row(record: AssessmentRecord) -> SearchRow:

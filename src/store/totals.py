@@ -15,9 +15,8 @@ from typing import Any
 
 from ..models.assessment import AssessmentRecord, AssessmentState
 from ..models.base import MAX_ID_LENGTH
-from .postgres import Connection
-from .queries import QUERIES
 from .rows import columns
+from .writes import Write
 
 EVERYBODY = ""
 """The scope that counts all assessments; no user has this id."""
@@ -34,8 +33,8 @@ QUARTER = timedelta(minutes=15)
 ENDED = (AssessmentState.COMPLETED, AssessmentState.FAILED, AssessmentState.CANCELLED)
 """The states that servers and days are counted by; the rest is active."""
 
-# Columns of the rows by state, by server and by creation.
-_WIDTHS = (10, 10, 9)
+# Of the rows by state, by server and by creation.
+_QUERIES = ("add_totals_by_state", "add_totals_by_server", "add_totals_by_creation")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -78,13 +77,11 @@ def totals_change(
     return change
 
 
-async def add_totals(connection: Connection, changes: Mapping[int, TotalsChange]) -> None:
-    """Move the counters, each change in its slot: a command partition's, or that of maintenance."""
+def totals_writes(changes: Mapping[int, TotalsChange]) -> list[Write]:
+    """What moves the counters, each change in its slot: a command partition's, or that of maintenance."""
     of_slots = [change.rows(slot) for slot, change in sorted(changes.items())]
     tables = [list(itertools.chain.from_iterable(rows)) for rows in zip(*of_slots, strict=True)]
-    if any(tables):
-        arrays = (columns(rows) or [()] * width for rows, width in zip(tables, _WIDTHS, strict=True))
-        await connection.execute(QUERIES["add_totals"], *itertools.chain.from_iterable(arrays))
+    return [Write(query, columns(rows)) for query, rows in zip(_QUERIES, tables, strict=True) if rows]
 
 
 def owner_scope(record: AssessmentRecord) -> str | None:

@@ -1,39 +1,41 @@
--- add_totals --
--- Move the counters, each in its writer's own slot: by type, source, priority and state ($1 to $10), by server ($11 to
--- $20), and by the quarter of an hour in which assessments were created ($21 to $29).
-WITH by_state AS (
-    INSERT INTO assessment_totals AS stored (
-        slot, scope, assessment_type, source, priority, state, assessments, retried, timed, duration_ms
-    )
-    SELECT change.*
-    FROM unnest(
-        $1::int[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::bigint[],
-        $9::bigint[], $10::bigint[]
-    ) AS change
-    ON CONFLICT (scope, assessment_type, source, priority, state, slot) DO UPDATE
-    SET assessments = stored.assessments + excluded.assessments, retried = stored.retried + excluded.retried,
-        timed = stored.timed + excluded.timed, duration_ms = stored.duration_ms + excluded.duration_ms
-), by_server AS (
-    INSERT INTO server_totals AS stored (
-        slot, scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at
-    )
-    SELECT change.*
-    FROM unnest(
-        $11::int[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[],
-        $19::bigint[], $20::timestamptz[]
-    ) AS change
-    ON CONFLICT (scope, server_name, assessment_type, source, slot) DO UPDATE
-    SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
-        failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled,
-        last_created_at = greatest(stored.last_created_at, excluded.last_created_at)
+-- add_totals_by_state --
+-- Move the counters by type, source, priority and state, each in its writer's own slot.
+INSERT INTO assessment_totals AS stored (
+    slot, scope, assessment_type, source, priority, state, assessments, retried, timed, duration_ms
 )
+SELECT change.*
+FROM unnest(
+    $1::int[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::bigint[],
+    $9::bigint[], $10::bigint[]
+) AS change
+ON CONFLICT (scope, assessment_type, source, priority, state, slot) DO UPDATE
+SET assessments = stored.assessments + excluded.assessments, retried = stored.retried + excluded.retried,
+    timed = stored.timed + excluded.timed, duration_ms = stored.duration_ms + excluded.duration_ms
+
+-- add_totals_by_server --
+-- Move the counters by server, each in its writer's own slot.
+INSERT INTO server_totals AS stored (
+    slot, scope, server_name, assessment_type, source, assessments, completed, failed, cancelled, last_created_at
+)
+SELECT change.*
+FROM unnest(
+    $1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+    $10::timestamptz[]
+) AS change
+ON CONFLICT (scope, server_name, assessment_type, source, slot) DO UPDATE
+SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
+    failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled,
+    last_created_at = greatest(stored.last_created_at, excluded.last_created_at)
+
+-- add_totals_by_creation --
+-- Move the counters by the quarter of an hour in which assessments were created, each in its writer's own slot.
 INSERT INTO created_totals AS stored (
     slot, scope, quarter, assessment_type, source, assessments, completed, failed, cancelled
 )
 SELECT change.*
 FROM unnest(
-    $21::int[], $22::text[], $23::timestamptz[], $24::text[], $25::text[], $26::bigint[], $27::bigint[], $28::bigint[],
-    $29::bigint[]
+    $1::int[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
+    $9::bigint[]
 ) AS change
 ON CONFLICT (scope, quarter, assessment_type, source, slot) DO UPDATE
 SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,

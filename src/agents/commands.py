@@ -150,7 +150,7 @@ class PartitionProcessor:
             self._partition,
             owner=self._owner,
             epoch=epoch,
-            producer=publisher.transactional_id,
+            producer=publisher.name,
         )
         self._crash_points.reach(CrashPoint.CLAIMED)
         # The order is the argument: once the claim before cannot commit any more, and every producer that its owners
@@ -159,7 +159,7 @@ class PartitionProcessor:
         await self._catch_up_table()
         await self._catch_up_cache()
         await self._resume()
-        await self._store.forget_former_producers(self._claim, publisher.transactional_id)
+        await self._store.forget_former_producers(self._claim, publisher.name)
         self._crash_points.reach(CrashPoint.RESUMED)
 
     async def apply(self, records: Sequence[Record]) -> None:

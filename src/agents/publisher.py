@@ -6,6 +6,7 @@ The partitions of a worker share a producer, and whatever of them waits is one t
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -37,8 +38,10 @@ _STOP_SECONDS = 2.0
 # stock pause of 100 ms would be the longest part of a batch.
 _RETRY_BACKOFF_MILLISECONDS = 10
 
-# A transaction begins once the markers of the one before are written, some milliseconds after its commit is answered
-# (KAFKA-5477): aiokafka's own pause before it asks again, 20 ms, would be most of a transaction.
+# A producer's next transaction begins once the markers of the one before are written, some milliseconds after its
+# commit is answered (KAFKA-5477). Two take turns, so that one's are written while the other publishes; and where they
+# are not yet, aiokafka's own pause before it asks again, 20 ms, would be most of a transaction.
+_PRODUCERS = 2
 sender.BACKOFF_OVERRIDE = 0.005
 
 _SEND_BATCH_BYTES = 512 * 1024
@@ -82,37 +85,39 @@ class Watermarks(NamedTuple):
 
 
 class Publisher:
-    """One transactional producer, from its start to its first failure."""
+    """Transactional producers that take turns, from their start to the first failure of one."""
 
-    def __init__(self, settings: Settings, transactional_id: str, crash_points: CrashPoints) -> None:
-        self.transactional_id = transactional_id
+    def __init__(self, settings: Settings, name: str, crash_points: CrashPoints) -> None:
+        """Take what it needs.
+
+        Args:
+            settings: of the installation.
+            name: tells the transactional ids of the producers.
+            crash_points: where a fault test makes it die.
+        """
+        self.name = name
         self.is_broken = False
         """Whether it can publish no more."""
         self._settings = settings
         self._crash_points = crash_points
         self._group = GroupCommit(self._publish_together)
-        self._producer = AIOKafkaProducer(
-            **kafka_connection(settings),
-            client_id=transactional_id,
-            transactional_id=transactional_id,
-            acks="all",
-            linger_ms=0,
-            max_batch_size=_SEND_BATCH_BYTES,
-            max_request_size=MAX_RECORD_BYTES,
-            retry_backoff_ms=_RETRY_BACKOFF_MILLISECONDS,
-        )
+        self._producers = [_producer(settings, f"{name}-{number}") for number in range(_PRODUCERS)]
+        self._turns = itertools.cycle(self._producers)
+        self._moved: dict[TopicPartition, int] = {}
+        """The watermarks that its committed transactions moved: Kafka tells them a little later."""
 
     async def start(self) -> None:
-        """Fence every producer before that has the same id, and end what it had under way.
+        """Fence the producers of every publisher before that has the same name, and end what they had under way.
 
         Raises:
             UnavailableError: Kafka is away.
         """
         with kafka_errors():
-            await asyncio.wait_for(self._producer.start(), _TIMEOUT_SECONDS)
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await asyncio.gather(*(producer.start() for producer in self._producers))
 
     async def watermarks(self, partition: int) -> Watermarks:
-        """How far everything of a partition is published; to be asked once all who published for it are fenced.
+        """How far everything of a partition is published; to be asked once all others who published for it are fenced.
 
         Raises:
             UnavailableError: Kafka is away.
@@ -130,7 +135,8 @@ class Publisher:
         # A coordinator that is still loading leaves partitions out: that is not the same as no watermark.
         if found.keys() != set(wanted):
             raise UnavailableError(f"Kafka does not tell the emitted watermark of partition {partition} yet")
-        return Watermarks(*(found[each].offset if found[each].offset >= 0 else None for each in wanted))
+        latest = (max(found[each].offset, self._moved.get(each, -1)) for each in wanted)
+        return Watermarks(*(offset if offset >= 0 else None for offset in latest))
 
     async def publish(self, partition: int, outbox: Outbox, position: int, *, alone: bool = False) -> None:
         """Publish with whatever else waits, or alone, and move the partition's emitted watermark to `position` with it.
@@ -151,14 +157,10 @@ class Publisher:
         await self._group.submit(checkpoints_publication(self._settings, partition, checkpoints))
 
     async def stop(self) -> None:
-        """Let go of the producer, in whichever state it is."""
+        """Let go of the producers, in whichever state they are."""
         self.is_broken = True
         await self._group.close(_at_its_end())
-        stopping = asyncio.ensure_future(self._producer.stop())
-        done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
-        if not done:
-            stopping.cancel()
-            await self._producer.client.close()
+        await asyncio.gather(*map(_stop, self._producers))
 
     async def _publish_together(self, publications: Sequence[Publication]) -> Sequence[None]:
         """One transaction. A producer whose transaction may be open, or may have been committed, is at its end."""
@@ -168,27 +170,31 @@ class Publisher:
         try:
             with kafka_errors():
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
-                    await self._send_all(publications)
+                    producer = next(self._turns)
+                    await self._send_all(producer, publications)
                     self._crash_points.reach(CrashPoint.SENT)
-                    await self._producer.commit_transaction()
+                    await producer.commit_transaction()
             has_ended = True
         finally:
             self.is_broken |= not has_ended
+        self._moved |= {each.of: each.watermark for each in publications}
         return [None] * len(publications)
 
-    async def _send_all(self, publications: Sequence[Publication]) -> None:
-        await self._producer.begin_transaction()
+    async def _send_all(self, producer: AIOKafkaProducer, publications: Sequence[Publication]) -> None:
+        await producer.begin_transaction()
         pending: list[Awaitable[object]] = []
         for publication in publications:
             for place, records in publication.records:
-                pending.extend(await self._send(place.topic, place.partition, records))
+                pending.extend(await self._send(producer, place, records))
         # Metadata tells whom to fence where Postgres, which knows, is lost.
-        offsets = {each.of: OffsetAndMetadata(each.watermark, self.transactional_id) for each in publications}
+        offsets = {each.of: OffsetAndMetadata(each.watermark, self.name) for each in publications}
         # The watermark is on its way while the records are: each is one round trip less to wait for.
-        moved = self._producer.send_offsets_to_transaction(offsets, self._settings.emitted_group)
+        moved = producer.send_offsets_to_transaction(offsets, self._settings.emitted_group)
         await asyncio.gather(moved, *pending)
 
-    async def _send(self, topic: str, partition: int, records: Iterable[KafkaRecord]) -> list[asyncio.Future[object]]:
+    async def _send(
+        self, producer: AIOKafkaProducer, place: TopicPartition, records: Iterable[KafkaRecord]
+    ) -> list[asyncio.Future[object]]:
         """Hand records over in whole batches: a future for each record costs more than the record."""
         pending: list[asyncio.Future[object]] = []
         batch = None
@@ -196,12 +202,33 @@ class Publisher:
             arguments = {"timestamp": None, "key": key, "value": value, "headers": headers}
             if batch is None or batch.append(**arguments) is None:
                 if batch is not None:
-                    pending.append(await self._producer.send_batch(batch, topic, partition=partition))
-                batch = self._producer.create_batch()
+                    pending.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+                batch = producer.create_batch()
                 batch.append(**arguments)
         if batch is not None:
-            pending.append(await self._producer.send_batch(batch, topic, partition=partition))
+            pending.append(await producer.send_batch(batch, place.topic, partition=place.partition))
         return pending
+
+
+def _producer(settings: Settings, transactional_id: str) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
+        **kafka_connection(settings),
+        client_id=transactional_id,
+        transactional_id=transactional_id,
+        acks="all",
+        linger_ms=0,
+        max_batch_size=_SEND_BATCH_BYTES,
+        max_request_size=MAX_RECORD_BYTES,
+        retry_backoff_ms=_RETRY_BACKOFF_MILLISECONDS,
+    )
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    stopping = asyncio.ensure_future(producer.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+    if not done:
+        stopping.cancel()
+        await producer.client.close()
 
 
 def _at_its_end() -> UnavailableError:
@@ -209,7 +236,7 @@ def _at_its_end() -> UnavailableError:
 
 
 class Publishers:
-    """The producers that the lanes of one generation of the consumer group share, one after the other."""
+    """The publishers that the lanes of one generation of the consumer group share, one after the other."""
 
     def __init__(self, settings: Settings, crash_points: CrashPoints) -> None:
         self._settings = settings
@@ -220,7 +247,7 @@ class Publishers:
         self._fencing = asyncio.Lock()
 
     async def current(self) -> Publisher:
-        """The producer, or another one where that is broken.
+        """The publisher, or another one where that is broken.
 
         Raises:
             UnavailableError: Kafka is away.
@@ -228,7 +255,7 @@ class Publishers:
         async with self._starting:
             if self._current is None or self._current.is_broken:
                 await self.close()
-                publisher = Publisher(self._settings, new_transactional_id(self._settings), self._crash_points)
+                publisher = Publisher(self._settings, new_name(self._settings), self._crash_points)
                 try:
                     await publisher.start()
                 except BaseException:
@@ -237,36 +264,36 @@ class Publishers:
                 self._current = publisher
             return self._current
 
-    async def fence(self, transactional_ids: Collection[str]) -> None:
-        """See that nothing more comes of other producers; each has started once, so that one fencing is for good.
+    async def fence(self, names: Collection[str]) -> None:
+        """See that nothing more comes of other publishers; each has started once, so that one fencing is for good.
 
         Raises:
             UnavailableError: Kafka is away.
         """
         async with self._fencing:
-            for transactional_id in set(transactional_ids) - self._fenced:
-                await fence(self._settings, transactional_id)
-                self._fenced.add(transactional_id)
+            for name in set(names) - self._fenced:
+                await fence(self._settings, name)
+                self._fenced.add(name)
 
     async def close(self) -> None:
-        """Let go of the producer."""
+        """Let go of the publisher."""
         if self._current is not None:
             publisher, self._current = self._current, None
             await publisher.stop()
 
 
-def new_transactional_id(settings: Settings) -> str:
-    """An id that no producer has had, and that none may have again: a producer starts once."""
+def new_name(settings: Settings) -> str:
+    """A name that no publisher has had, and that none may have again: a publisher starts once."""
     return f"{settings.app_id}-{uuid4().hex}"
 
 
-async def fence(settings: Settings, transactional_id: str) -> None:
-    """End what a producer has under way, and let it publish no more (KIP-98, InitProducerId).
+async def fence(settings: Settings, name: str) -> None:
+    """End what the producers of a publisher have under way, and let them publish no more (KIP-98, InitProducerId).
 
     Raises:
         UnavailableError: Kafka is away.
     """
-    heir = Publisher(settings, transactional_id, CrashPoints(""))
+    heir = Publisher(settings, name, CrashPoints(""))
     try:
         await heir.start()
     finally:

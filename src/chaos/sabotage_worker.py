@@ -138,7 +138,7 @@ def _once_decided(act: Callable[[Any, fold.Folded], Awaitable[None]]) -> None:
 def no_producer_fence() -> None:
     """Whoever takes a partition lets the producers before go on."""
 
-    async def fence(self: Any, transactional_ids: Any) -> None:
+    async def fence(self: Any, names: Any) -> None:
         return
 
     publisher.Publishers.fence = fence  # type: ignore[method-assign]
@@ -148,13 +148,13 @@ def emit_outside_transaction() -> None:
     """Events go out by a producer that knows no transactions; only the watermark is committed in one."""
     plain: dict[str, AIOKafkaProducer] = {}
 
-    async def send(self: Any, topic: str, partition: int, records: Any) -> list[Any]:
+    async def send(self: Any, producer: Any, place: Any, records: Any) -> list[Any]:
         servers = self._settings.kafka_bootstrap
         if servers not in plain:
             plain[servers] = AIOKafkaProducer(**kafka_connection(self._settings), acks="all")
             await plain[servers].start()
         return [
-            await plain[servers].send(topic, value, key, partition=partition, headers=list(headers))
+            await plain[servers].send(place.topic, value, key, partition=place.partition, headers=list(headers))
             for key, value, headers in records
         ]
 

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
 
 from ..agents.crash_points import CrashPoints
-from ..agents.publisher import Publisher, fence, kafka_errors, new_transactional_id
+from ..agents.publisher import Publisher, fence, kafka_errors, new_name
 from ..kafka import kafka_connection, kafka_refusals
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
@@ -126,10 +126,10 @@ async def open_publisher(settings: Settings, store: RecoveryStore) -> AsyncItera
     Raises:
         UnavailableError: Kafka or Postgres is away.
     """
-    publisher = Publisher(settings, new_transactional_id(settings), CrashPoints(""))
+    publisher = Publisher(settings, new_name(settings), CrashPoints(""))
     try:
         await publisher.start()
-        await store.name_producer(publisher.transactional_id)
+        await store.name_producer(publisher.name)
         yield publisher
     finally:
         await publisher.stop()
@@ -147,8 +147,8 @@ async def end_transactions(settings: Settings) -> None:
         told = await admin.list_consumer_group_offsets(settings.emitted_group)
     async with open_pools(settings, application="assessmentstore replay") as pools:
         named = await RecoveryStore(pools.write, settings.commands_topic).producers()
-    for transactional_id in sorted(named | {each.metadata for each in told.values() if each.metadata}):
-        await fence(settings, transactional_id)
+    for name in sorted(named | {each.metadata for each in told.values() if each.metadata}):
+        await fence(settings, name)
 
 
 async def refuse_beside_workers(settings: Settings) -> None:

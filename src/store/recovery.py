@@ -44,7 +44,7 @@ class RecoveryStore:
         return {row["partition"]: row["emitted_offset"] for row in rows}
 
     async def producers(self) -> set[str]:
-        """The transactional ids of all producers that may have something under way.
+        """The names of all producers that may have something under way.
 
         Raises:
             UnavailableError: Postgres is away.
@@ -53,14 +53,14 @@ class RecoveryStore:
             rows = await self._pool.fetch(QUERIES["named_producers"], self._topic)
         return {row["producer"] for row in rows}
 
-    async def name_producer(self, transactional_id: str) -> None:
+    async def name_producer(self, name: str) -> None:
         """Name a producer that will publish, so that whoever claims a partition fences it.
 
         Raises:
             UnavailableError: Postgres is away.
         """
         with postgres_errors():
-            await self._pool.execute(QUERIES["name_producer"], self._topic, transactional_id)
+            await self._pool.execute(QUERIES["name_producer"], self._topic, name)
 
     async def has_assessments(self) -> bool:
         """Whether there is any assessment.

@@ -37,7 +37,7 @@ from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.agents.crash_points import CrashPoint, CrashPoints
-from assessmentstore.agents.publisher import Publisher, new_transactional_id
+from assessmentstore.agents.publisher import Publisher, new_name
 from assessmentstore.agents.redrive import open_redriver
 from assessmentstore.agents.topics import create_topics
 from assessmentstore.chaos.messages import Traffic, command, create
@@ -424,7 +424,7 @@ def _differences(before: Snapshot, after: Snapshot) -> list[str]:
 
 async def _leave_watermark(settings: Settings, partition: int, position: int) -> None:
     """A watermark of topics that are no more, as a Kafka that lost some of its disks may have it."""
-    publisher = Publisher(settings, new_transactional_id(settings), CrashPoints(""))
+    publisher = Publisher(settings, new_name(settings), CrashPoints(""))
     await publisher.start()
     await publisher.publish(partition, Outbox(), position)
     await publisher.stop()

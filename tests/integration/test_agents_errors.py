@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaConnectionError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
 
 from assessmentstore.agents.crash_points import CrashPoints
 from assessmentstore.agents.publisher import ProducerFencedError, Publisher, kafka_errors
@@ -74,3 +78,29 @@ async def test_a_publisher_whose_partition_was_taken_publishes_nothing(settings:
             assert (await heir.watermarks(0)).emitted == 1
 
     assert len((await read_topic(settings, settings.dead_letters_topic, 1))[0]) == 1
+
+
+@pytest.mark.parametrize("published", [0, 1])
+async def test_whichever_producer_has_its_turn_is_fenced(settings: Settings, published: int) -> None:
+    async with _started(settings) as zombie:
+        for position in range(published):
+            await zombie.publish(0, _outbox(1), position + 1)
+        async with _started(settings):
+            with pytest.raises(ProducerFencedError):
+                await zombie.publish(0, _outbox(1), published + 1)
+
+
+async def test_what_was_published_is_known_before_kafka_tells_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_yet(_: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]) -> dict[Any, Any]:
+        assert group == settings.emitted_group
+        return dict.fromkeys(partitions, OffsetAndMetadata(-1, ""))
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "list_consumer_group_offsets", not_yet)
+    async with _started(settings) as publisher:
+        before = await publisher.watermarks(0)
+        await publisher.publish(0, _outbox(1), 1)
+        after, of_another = await publisher.watermarks(0), await publisher.watermarks(1)
+
+    assert (before.emitted, after.emitted, of_another.emitted) == (None, 1, None)

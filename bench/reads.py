@@ -25,6 +25,7 @@ from itertools import islice
 from urllib.parse import urlencode
 
 import aiohttp
+import uvloop
 from pydantic import SecretStr
 
 from assessmentstore.settings import Settings
@@ -135,7 +136,7 @@ def _load(settings: Settings, rate: int) -> None:
             await send_at_pace(settings, messages, rate, {}, linger_ms=_LINGER_MS)
 
     if rate:
-        asyncio.run(send())
+        uvloop.run(send())
 
 
 def main() -> int:
@@ -146,7 +147,7 @@ def main() -> int:
     parser.add_argument("--reads", type=float, default=20, help="reads a second, of four kinds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="default: %(default)s")
     arguments = parser.parse_args()
-    taken, missed = asyncio.run(_measure(arguments)), 0
+    taken, missed = uvloop.run(_measure(arguments)), 0
     print(f"{'milliseconds':<12} {'reads':>7} {'p50':>8} {'p95':>8} {'p99':>8}   target")
     for kind, target in TARGETS.items():
         p = statistics.quantiles(taken[kind], n=100, method="inclusive")

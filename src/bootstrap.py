@@ -66,7 +66,7 @@ def run_web(settings: Settings) -> int:
         SettingsError: a setting is missing, or the port is taken.
     """
     watch_process()
-    asyncio.run(serve(settings))
+    uvloop.run(serve(settings))
     return 0
 
 
@@ -120,7 +120,7 @@ def run_bridge(settings: Settings) -> int:
         SettingsError: the port is taken, or a key cannot be read.
     """
     watch_process()
-    asyncio.run(_serve_bridge(settings))
+    uvloop.run(_serve_bridge(settings))
     return 0
 
 

@@ -22,6 +22,7 @@ from uuid import uuid4
 import orjson
 from cachetools import TTLCache
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.positions import Positions
@@ -217,7 +218,7 @@ class SharedCache:
         """
         if assessment_ids:
             with self._breaker.guard():
-                await self._redis.delete(*map(self._key, assessment_ids))
+                await self._forgetting(assessment_ids).execute()
 
     async def evict(self, assessment_ids: Collection[str]) -> None:
         """Forget assessments that were deleted, and tell every process to do so.
@@ -226,10 +227,16 @@ class SharedCache:
             UnavailableError: Redis is away.
         """
         with self._breaker.guard():
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.delete(*map(self._key, assessment_ids))
+            pipeline = self._forgetting(assessment_ids)
             pipeline.publish(self._prefix + DELETED, orjson.dumps(list(assessment_ids)))
             await pipeline.execute()
+
+    def _forgetting(self, assessment_ids: Collection[str]) -> Pipeline:
+        """Begin another generation, so that whoever has read one of them before, and fills it in now, is refused."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.set(self._generation_key, uuid4().hex)
+        pipeline.delete(*map(self._key, assessment_ids))
+        return pipeline
 
     async def reflect(
         self,

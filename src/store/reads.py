@@ -6,6 +6,7 @@ together with the state; Postgres on the very connection that reads. A layer tha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
@@ -48,6 +49,7 @@ class StateReader:
         self._cache = cache
         self._keys = keys
         self._memory = MemoryCache()
+        self._fillings: set[asyncio.Task[None]] = set()
 
     async def get(
         self, assessment_id: str, *, min_version: int = 0, positions: Positions | None = None
@@ -102,6 +104,11 @@ class StateReader:
             rows = await self._router.primary.fetch(QUERIES["final_states"], list(assessment_ids))
         return [self._keys.open_record(record_from_row(row)) for row in rows]
 
+    async def settle(self) -> None:
+        """Wait until what was found below is filled in above."""
+        if self._fillings:
+            await asyncio.wait(self._fillings)
+
     async def _from_redis(
         self, assessment_id: str, positions: Positions | None
     ) -> tuple[AssessmentRecord | None, bytes | None]:
@@ -129,9 +136,15 @@ class StateReader:
             # What a replica has may be old: a Redis that has just lost the newer version would keep it for minutes.
             return state
         if generation is not None:
-            with suppress(UnavailableError):
-                await self._cache.bulk_set([state], generation)
+            filling = asyncio.create_task(self._fill(state, generation))
+            self._fillings.add(filling)
+            filling.add_done_callback(self._fillings.discard)
         return state
+
+    async def _fill(self, state: AssessmentRecord, generation: bytes) -> None:
+        """Fill Redis for the next reader: this one does not wait for it."""
+        with suppress(UnavailableError):
+            await self._cache.bulk_set([state], generation)
 
 
 async def _get_state(assessment_id: str, connection: Connection) -> AssessmentRecord | None:

@@ -160,6 +160,7 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         router = ReadRouter(pools.read, settings.commands_topic, replicas)
         keys = app[KEYS]
         reader = StateReader(router, cache, keys)
+        stack.push_async_callback(reader.settle)
         publisher = Publisher(settings)
         # Outcomes are read on the other pool: a rush of reads must not keep commands from their answers.
         commands = Commands(publisher, OutcomeReader(pools.write, keys), timeout=settings.command_timeout, keys=keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -214,8 +214,21 @@ async def test_a_cached_version_that_is_too_old_is_read_from_postgres(settings: 
 
         cached, fresh = await reader.get("a1"), await reader.get("a1", min_version=4)
 
+        await reader.settle()
         filled = (await cache.get("a1")).state
     assert (cached and cached.version, fresh and fresh.version, filled and filled.version) == (3, 4, 4)
+
+
+@pytest.mark.parametrize("forget", [SharedCache.evict, SharedCache.invalidate])
+async def test_what_was_read_before_it_was_forgotten_is_not_filled_in_after_it(
+    cache: SharedCache, forget: Callable[[SharedCache, list[str]], Awaitable[None]]
+) -> None:
+    read_under = (await cache.get("a1")).generation
+
+    await forget(cache, ["a1"])
+    await cache.bulk_set([state(version=3)], read_under)
+
+    assert (await cache.get("a1")).state is None
 
 
 def test_memory_keeps_only_what_never_changes_again() -> None:

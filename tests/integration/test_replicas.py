@@ -323,6 +323,7 @@ async def test_a_state_comes_from_the_first_layer_that_is_fresh_enough(settings:
         second = await reads.apply(2)
 
         assert await version() == 1
+        await reader.settle()
         assert (await cache.get("a1")).state is None, "what a replica has, and may be old, fills nothing"
         assert await version(min_version=2) == 2
         await cache.invalidate(["a1"])

@@ -56,6 +56,8 @@ async def rebuild_caches(settings: Settings, progress: Progress) -> dict[str, in
                 if tables:
                     counts["tableEntries"] += _fill(tables, states, await store.partitions_of(states), positions)
                 progress.passed(len(states))
+                # A cleanup begins another one: what is read next is read under that.
+                generation = await cache.generation()
         for partition, position in positions.items():
             await cache.reflect(partition, start=position, end=position, states={}, may_begin=True)
     return counts

@@ -66,7 +66,7 @@ def command_handler(command_type: CommandType, permission: Permission) -> Handle
         user = authorize(request, permission)
         body = await read_object(request)
         key = idempotency_key(request.headers.getall("Idempotency-Key", []))
-        version = expected_version(request.headers.get("If-Match"))
+        version = expected_version(request.headers.getall("If-Match", []))
         command = _prepare(request, command_type, path_id(request), body, key=key, version=version)
         await visible(request, user)
         if prefers_async(request.headers.getall("Prefer", [])):

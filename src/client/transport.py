@@ -7,6 +7,7 @@ answers, and gives it to reads, so that they see what was written before.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ M = TypeVar("M", bound=BaseModel)
 
 Token = str | Callable[[], str]
 """A JWT, or what returns one: it is asked before each request, so that a client may outlive a token."""
+
+_TOKEN = re.compile(r"[\x21-\x7e]*")
 
 _PATIENCE = 10.0
 
@@ -166,7 +169,12 @@ class Transport:
         return answer
 
     def _authorization(self) -> dict[str, str]:
-        token = self._token if isinstance(self._token, str) else self._token()
+        # A file or a variable of the environment often ends with a line break.
+        token = (self._token if isinstance(self._token, str) else self._token()).strip()
+        if not _TOKEN.fullmatch(token):
+            raise ClientError(
+                0, "NOT_A_TOKEN", "the token has characters that no token has: give a JWT, as it was issued"
+            )
         return {"Authorization": f"Bearer {token}"}
 
     def _wanted(self) -> dict[str, str]:

@@ -325,7 +325,9 @@ async def test_the_client_steers_the_migration(shared: Running) -> None:
     assert served is routes_to_store("a-1", 25)
     refused = await shared.web.ask("PUT", "/migration", {"percentage": 50})
     wrong = await shared.web.ask("PUT", "/migration", {"percentage": 101}, role=Role.ADMIN)
-    assert (refused.status, wrong.status) == (403, 400)
+    nothing = await shared.web.ask("PUT", "/migration", {"migrationPercentage": 50}, role=Role.ADMIN)
+    assert (refused.status, wrong.status, nothing.status) == (403, 400, 400)
+    assert "legacyMode, percentage or both" in nothing.body["error"]["message"]
 
 
 async def test_the_commands_tell_and_steer(shared: Running, bridge: Settings) -> None:

@@ -179,10 +179,12 @@ class AssessmentStoreError(Exception):
 class RejectedError(AssessmentStoreError):
     """A command or request was refused."""
 
-    def __init__(self, rejection: Rejection, *, assessment_id: str | None = None) -> None:
+    def __init__(self, rejection: Rejection, *, assessment_id: str | None = None, replayed: bool = False) -> None:
+        """Tell a refusal, and whether it is the one that an earlier command with the same id got."""
         super().__init__(rejection.message)
         self.rejection = rejection
         self.assessment_id = assessment_id
+        self.replayed = replayed
 
 
 class NotACommandError(AssessmentStoreError):

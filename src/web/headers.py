@@ -17,6 +17,10 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 _PROBLEM, _JSON, _TEXT = "application/problem+json", "application/json", "text/plain"
 
 
+REPLAYED = {"Idempotency-Replayed": "true"}
+"""What marks the answer to an earlier request with the same key."""
+
+
 def entity_tag(version: int) -> str:
     """The strong `ETag` of a version."""
     return f'"{version}"'

@@ -237,6 +237,14 @@ async def test_a_token_may_end_with_a_line_break(api: FakeApi) -> None:
     assert api.asked[0].headers["Authorization"] == "Bearer some.jwt"
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")], ids=str)
+async def test_a_number_that_json_does_not_have_is_no_null(api: FakeApi, client: AsyncClient, number: float) -> None:
+    with pytest.raises(ValueError, match="JSON has no number"):
+        await client.complete("a-1", {"figures": [{"overallScore": number}]})
+
+    assert api.asked == []
+
+
 @pytest.mark.parametrize("url", ["localhost:3000", "http://[", "nonsense"])
 async def test_what_is_not_a_url_is_told_as_such(url: str) -> None:
     async with AsyncClient(url, "some.jwt") as client:

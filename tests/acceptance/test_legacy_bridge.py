@@ -312,6 +312,7 @@ async def told_of(listener: AIOKafkaConsumer, key: str, *, silent_on: set[str]) 
 async def test_the_client_steers_the_migration(shared: Running) -> None:
     url = f"http://127.0.0.1:{shared.web.port}"
     async with AsyncClient(url, shared.web.token("root", Role.ADMIN)) as client:
+        await client.create({"assessmentType": "health", "options": {}})
         await client.enable_legacy_mode(True)
         in_legacy = await client.get_migration_status()
         done_in_legacy = await client.is_migration_complete()

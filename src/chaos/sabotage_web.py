@@ -166,7 +166,7 @@ def forget_the_key() -> None:
 def ignore_if_match() -> None:
     """If-Match is not looked at."""
 
-    def any_version(header: str | None) -> int | None:
+    def any_version(values: list[str]) -> int | None:
         return None
 
     writes.expected_version = any_version  # type: ignore[attr-defined]

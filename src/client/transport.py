@@ -7,6 +7,8 @@ answers, and gives it to reads, so that they see what was written before.
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ M = TypeVar("M", bound=BaseModel)
 
 Token = str | Callable[[], str]
 """A JWT, or what returns one: it is asked before each request, so that a client may outlive a token."""
+
+_TOKEN = re.compile(r"[\x21-\x7e]*")
 
 _PATIENCE = 10.0
 
@@ -116,9 +120,10 @@ class Transport:
 
         Raises:
             ClientError: it was refused, or the API does not answer.
+            ValueError: JSON has no such number.
         """
         named = {"Content-Type": "application/json", "Idempotency-Key": key or uuid4().hex}
-        return await self._call("POST", path, body=orjson.dumps(data), headers=named | dict(headers or {}))
+        return await self._call("POST", path, body=_body(data), headers=named | dict(headers or {}))
 
     async def put(self, path: str, data: Any) -> Answer:
         """A PUT, which has one effect by itself.
@@ -126,7 +131,7 @@ class Transport:
         Raises:
             ClientError: it was refused, or the API does not answer.
         """
-        return await self._call("PUT", path, body=orjson.dumps(data), headers={"Content-Type": "application/json"})
+        return await self._call("PUT", path, body=_body(data), headers={"Content-Type": "application/json"})
 
     @asynccontextmanager
     async def stream(
@@ -166,7 +171,12 @@ class Transport:
         return answer
 
     def _authorization(self) -> dict[str, str]:
-        token = self._token if isinstance(self._token, str) else self._token()
+        # A file or a variable of the environment often ends with a line break.
+        token = (self._token if isinstance(self._token, str) else self._token()).strip()
+        if not _TOKEN.fullmatch(token):
+            raise ClientError(
+                0, "NOT_A_TOKEN", "the token has characters that no token has: give a JWT, as it was issued"
+            )
         return {"Authorization": f"Bearer {token}"}
 
     def _wanted(self) -> dict[str, str]:
@@ -226,6 +236,18 @@ def parse(kind: type[M], answer: Answer) -> M:
         text = answer.body.decode(errors="replace").strip()[:100]
         words = f"not an answer of this API (check the URL): {text}"
         raise ClientError(answer.status, UNEXPECTED_ANSWER, words) from error
+
+
+def _body(data: Any) -> bytes:
+    """The JSON of a body, which says what the caller said: orjson writes null for what is no number of JSON."""
+    left = [data]
+    while left:
+        item = left.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError(f"JSON has no number {item}: leave it out, or send null")
+        if isinstance(item, dict | list | tuple):
+            left.extend(item.values() if isinstance(item, dict) else item)
+    return orjson.dumps(data)
 
 
 def _query(items: QueryItems) -> str:

@@ -157,9 +157,11 @@ _FIXED = (
 def _words(location: tuple[int | str, ...], item: object) -> str:
     """The message of one error: the reference's words where it has them."""
     kind, message = item["type"], str(item["msg"])  # type: ignore[index]
-    if location == ("assessmentType",) and kind == "missing":
+    # Of these two the reference takes what is empty for what is not there.
+    absent = kind == "missing" or item["input"] in (None, "")  # type: ignore[index]
+    if location == ("assessmentType",) and absent:
         return TYPE_REQUIRED
-    if location == ("options",) and kind == "missing":
+    if location == ("options",) and absent:
         return OPTIONS_REQUIRED
     if location == ("progress",) and kind in {"greater_than_equal", "less_than_equal"}:
         return PROGRESS_RANGE
@@ -177,10 +179,12 @@ class AssessmentStoreError(Exception):
 class RejectedError(AssessmentStoreError):
     """A command or request was refused."""
 
-    def __init__(self, rejection: Rejection, *, assessment_id: str | None = None) -> None:
+    def __init__(self, rejection: Rejection, *, assessment_id: str | None = None, replayed: bool = False) -> None:
+        """Tell a refusal, and whether it is the one that an earlier command with the same id got."""
         super().__init__(rejection.message)
         self.rejection = rejection
         self.assessment_id = assessment_id
+        self.replayed = replayed
 
 
 class NotACommandError(AssessmentStoreError):

@@ -9,7 +9,16 @@ from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from .assessment import AssessmentSource, AssessmentState, AssessmentType
@@ -54,7 +63,12 @@ def _instant(value: Any) -> Any:
 
 
 def _in_utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("in UTC it is not within the years 1 to 9999") from error
 
 
 def _no_null(value: str) -> str:
@@ -69,17 +83,19 @@ def _known_time_zones() -> set[str]:
 
 
 def _time_zone(value: str) -> str:
-    if value not in _known_time_zones():
+    name = value.replace(" ", "+")  # as in Etc/GMT+3, where the plus sign came as a blank
+    if name not in _known_time_zones():
         raise ValueError("expected the name of a time zone, like Europe/Berlin")
-    return value
+    return name
 
 
 Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 """RFC 3339; without an offset it is UTC, a date alone is its midnight."""
 
-QueryText = Annotated[str, AfterValidator(_no_null)]
+# It stands after the limits of a length, which would else speak of items.
+_NO_NULL = AfterValidator(_no_null)
 
-Cursor = Annotated[QueryText, StringConstraints(min_length=1, max_length=2000)]
+Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000), _NO_NULL]
 """Where a page ended, as an earlier answer told it."""
 
 # Without it 1.0, " 1" and 1_0 would be numbers, too.
@@ -115,7 +131,7 @@ class AssessmentFilters(Query):
     type: tuple[AssessmentType, ...] = ()
     """May repeat."""
     source: AssessmentSource | None = None
-    server_name: Annotated[QueryText, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)] | None = None
+    server_name: Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH), _NO_NULL] | None = None
     """The name of a server, or a pattern: `*` stands for any text, `?` for one character."""
     created_after: Instant | None = None
     """Created at this time or later."""
@@ -150,7 +166,15 @@ class Page(Query):
     offset: Annotated[int, Field(ge=0, le=MOST_SKIPPED), IN_DIGITS] = 0
     """How many are passed over; to go on through all, follow `nextCursor` instead."""
     cursor: Cursor | None = None
-    """The `nextCursor` of the page before, with the same filters and order."""
+    """The `nextCursor` of the page before, with the same filters and order, and without an `offset`."""
+
+    @field_validator("cursor")
+    @classmethod
+    def _without_offset(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # Each page would pass over some that nobody has seen.
+        if value is not None and info.data.get("offset"):
+            raise ValueError("not together with an offset: it goes on where the page before ended")
+        return value
 
 
 class ListQuery(AssessmentFilters, Page):
@@ -166,7 +190,7 @@ class SearchQuery(Page):
     q: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_QUERY),
-        AfterValidator(_no_null),
+        _NO_NULL,
     ]
     """Words, or parts of them; each has to be there."""
 

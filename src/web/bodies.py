@@ -146,10 +146,14 @@ async def read_items(request: web.Request) -> Items:
 
 
 async def _read(request: web.BaseRequest) -> bytes:
+    size, limit = request.content_length or 0, request.client_max_size
+    if size > limit:
+        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
     try:
         content = await request.read()
     except web.RequestPayloadError as error:
-        raise RejectedError(Rejection.invalid(f"The body cannot be read: {error}")) from error
+        words = "The body cannot be read: it is not what Content-Encoding or Transfer-Encoding says"
+        raise RejectedError(Rejection.invalid(words)) from error
     stated = request.headers.get("Content-Type")
     if content and stated is not None and request.content_type != "application/json":
         words = f"The body is {request.content_type}: send application/json"

@@ -42,7 +42,7 @@ class Static:
 
     def respond(self, request: web.Request) -> web.Response:
         """Answer, or say that the caller has it already."""
-        if none_match(request.headers.get("If-None-Match"), self.tag):
+        if none_match(request.headers.getall("If-None-Match", []), self.tag):
             kept = {name: value for name, value in self.headers.items() if name != "Content-Type"}
             return web.Response(status=304, headers=kept)
         return web.Response(body=self.content, headers=self.headers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from ..models.errors import ErrorCode, RejectedError, StaleError, UnavailableError
 from ..telemetry import ERRORS
 from .admission import admit
-from .headers import accepts_problem
+from .headers import REPLAYED, accepts_problem
 from .middleware import Handler, observe, route_pattern
 from .refusals import note_refusal
 
@@ -155,13 +155,14 @@ def respond(request: web.Request, found: Problem) -> web.Response:
 def _from_rejection(request: web.Request, error: RejectedError) -> Problem:
     rejection = error.rejection
     preconditioned = rejection.code is ErrorCode.OPTIMISTIC_LOCK_FAILED and "If-Match" in request.headers
-    return problem(
+    found = problem(
         rejection.code,
         rejection.message,
         details=rejection.details,
         assessment_id=error.assessment_id or request.match_info.get("id"),
         status=HTTPStatus.PRECONDITION_FAILED if preconditioned else None,
     )
+    return replace(found, headers={**found.headers, **REPLAYED}) if error.replayed else found
 
 
 def _from_staleness(request: web.Request, error: StaleError) -> Problem:

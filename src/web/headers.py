@@ -10,11 +10,15 @@ from ..models.base import MAX_ID_LENGTH
 from ..models.errors import RejectedError, Rejection
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"')
-_VERSION_TAG = re.compile(r'"([0-9]{1,10})"')
+_VERSION_TAG = re.compile(r'"([1-9][0-9]{0,9})"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]*")
 _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _PROBLEM, _JSON, _TEXT = "application/problem+json", "application/json", "text/plain"
+
+
+REPLAYED = {"Idempotency-Replayed": "true"}
+"""What marks the answer to an earlier request with the same key."""
 
 
 def entity_tag(version: int) -> str:
@@ -22,22 +26,22 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def none_match(header: str | None, version: int | str) -> bool:
-    """Whether `If-None-Match` names this version, compared weakly as RFC 9110 has it."""
-    if header is None:
-        return False
+def none_match(values: list[str], version: int | str) -> bool:
+    """Whether `If-None-Match`, on however many lines, names this version, compared weakly as RFC 9110 has it."""
+    header = ",".join(values)
     return header.strip() == "*" or str(version) in _ENTITY_TAG.findall(header)
 
 
-def expected_version(header: str | None) -> int | None:
+def expected_version(values: list[str]) -> int | None:
     """The version that `If-Match` insists on; nothing for `*` or without the header.
 
     Raises:
         RejectedError: it is not one strong tag of a version.
     """
-    if header is None or header.strip() == "*":
+    header = ",".join(values).strip()
+    if not values or header == "*":
         return None
-    match = _VERSION_TAG.fullmatch(header.strip())
+    match = _VERSION_TAG.fullmatch(header)
     if match is None:
         raise _invalid(f'If-Match is {header[:100]!r}: send the ETag of one version, like "3", or *')
     return int(match[1])

@@ -42,12 +42,13 @@ async def change_migration(request: web.Request) -> web.Response:
     """`PUT /migration`."""
     user = authorize(request, Permission.MIGRATE)
     body = await read_object(request)
-    if not request.body_exists:
-        raise RejectedError(Rejection.invalid("The body is missing: send legacyMode, percentage or both"))
     try:
         change = MigrationChange.model_validate(body)
     except ValidationError as error:
         raise RejectedError(Rejection.from_validation(error)) from error
+    if change.legacy_mode is None and change.percentage is None:
+        # Whoever sends back what GET answered, or misspells a name, would believe that it counts.
+        raise RejectedError(Rejection.invalid("Nothing is to change: send legacyMode, percentage or both"))
     setting = request.app[ROLLOUT].set(user.id, legacy_mode=change.legacy_mode, percentage=change.percentage)
     await promptly(setting)
     logger.info("%s steers the migration", user.id, extra={"action": "migration_set", **change.to_wire()})

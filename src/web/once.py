@@ -20,7 +20,7 @@ from ..models.sealed import is_same_content
 from ..store.batches import BatchRequests, BegunRequest
 from ..store.encryption import NO_KEYS, KeyRing
 from .freshness import promise, promised
-from .headers import idempotency_key
+from .headers import REPLAYED, idempotency_key
 from .patience import promptly
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Once:
             answer = orjson.dumps(await work.do(key, kept.opened(begun.plan)))
             known = told is not None or begun.repeated
             answer = kept.read(await self._keep(user_id, key, kept.written(answer), known=known))
-        headers = {"Idempotency-Replayed": "true"} if begun.repeated else {}
+        headers = REPLAYED if begun.repeated else {}
         return web.Response(body=answer, headers={"Content-Type": "application/json", **headers})
 
     async def _begun(self, user_id: str, key: str, work: Work, fingerprint: bytes, kept: _Kept) -> BegunRequest:

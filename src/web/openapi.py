@@ -215,8 +215,8 @@ def _failure(status: int, codes: Sequence[str]) -> Document:
     envelope = {"error": {"properties": {"code": code}}}
     number: Mapping[str, object] = {"status": {"const": int(status)}, "code": code}
     headers = {"Vary": response_header("Vary")}
-    if status in _EXTRA_HEADERS:
-        headers[_EXTRA_HEADERS[status]] = response_header(_EXTRA_HEADERS[status])
+    if name := _EXTRA_HEADERS.get(status):
+        headers[name.rstrip("?")] = response_header(name)
     return {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in codes)}.",
         "headers": headers,
@@ -229,6 +229,8 @@ def _failure(status: int, codes: Sequence[str]) -> Document:
 
 _EXTRA_HEADERS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "WWW-Authenticate",
+    HTTPStatus.CONFLICT: "Idempotency-Replayed?",
+    HTTPStatus.PRECONDITION_FAILED: "Idempotency-Replayed?",
     HTTPStatus.TOO_MANY_REQUESTS: "Retry-After",
     HTTPStatus.SERVICE_UNAVAILABLE: "Retry-After",
 }

@@ -43,7 +43,7 @@ async def get_state(request: web.Request) -> web.Response:
     if query.at_version is not None or query.at is not None:
         record = await _as_it_was(request, user, record, query)
         headers = {} if query.at_version is None else _KEPT
-    if none_match(request.headers.get("If-None-Match"), record.version):
+    if none_match(request.headers.getall("If-None-Match", []), record.version):
         return web.Response(status=304, headers=_validators(record) | headers)
     return state_response(record, headers=headers)
 

@@ -66,7 +66,7 @@ class NotificationsQuery(Query):
 
 
 class MigrationChange(WireModel):
-    """Who serves what, from now on; what is left out stays."""
+    """Who serves what, from now on; one of them has to be there, and what is left out stays."""
 
     legacy_mode: StrictBool | None = None
     """Let the old system serve everything."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from ..models.errors import ErrorCode
 from ..telemetry import ERRORS
@@ -29,6 +30,10 @@ _IDLE_SECONDS = 75.0
 # Bytes of a request line or a header, and how many headers there may be.
 _LONGEST_LINE = 8190
 _MOST_HEADERS = 100
+
+_UNKNOWN_ENCODING = (
+    "The Content-Encoding is not one that is known here: send the body as it is, or with gzip or deflate"
+)
 
 
 class Runner(web.AppRunner):
@@ -74,7 +79,9 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what no handler could; the connection ends with it."""
-        if status == HTTPStatus.BAD_REQUEST:
+        if isinstance(exc, ContentEncodingError):
+            found = problem(ErrorCode.UNSUPPORTED_MEDIA_TYPE, _UNKNOWN_ENCODING)
+        elif status == HTTPStatus.BAD_REQUEST:
             logger.info("Not an HTTP request: %s", message, extra={"action": "bad_request"})
             found = problem(ErrorCode.VALIDATION_ERROR, "This is not a valid HTTP request")
         else:

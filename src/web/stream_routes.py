@@ -44,7 +44,7 @@ STREAM_ROUTES = (
         summary="The events of all assessments that the caller may see, from now on",
         permission=Permission.VIEW,
         query=StreamQuery,
-        headers=("Last-Event-ID",),
+        headers=("Last-Event-ID", *FRESH),
         replies={HTTPStatus.OK: _STREAM},
         streams=True,
     ),

@@ -11,11 +11,11 @@ from structlog.contextvars import bind_contextvars
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.commands import CommandType
-from ..models.errors import RejectedError, Rejection
+from ..models.errors import ErrorCode, RejectedError, Rejection
 from .auth import Permission, User, authorize
 from .bodies import read_object
 from .commands import COMMANDS, Applied
-from .headers import entity_tag, expected_version, idempotency_key, prefers_async
+from .headers import REPLAYED, entity_tag, expected_version, idempotency_key, prefers_async
 from .keys import keys_of
 from .middleware import Handler
 from .outgoing import Caller, Outgoing, prepare
@@ -66,7 +66,7 @@ def command_handler(command_type: CommandType, permission: Permission) -> Handle
         user = authorize(request, permission)
         body = await read_object(request)
         key = idempotency_key(request.headers.getall("Idempotency-Key", []))
-        version = expected_version(request.headers.get("If-Match"))
+        version = expected_version(request.headers.getall("If-Match", []))
         command = _prepare(request, command_type, path_id(request), body, key=key, version=version)
         await visible(request, user)
         if prefers_async(request.headers.getall("Prefer", [])):
@@ -123,12 +123,13 @@ def named_id(body: JsonObject) -> str | None:
 def _accepted(command: Outgoing, applied: Applied) -> AssessmentRecord:
     """The state after a command; RejectedError where it was refused."""
     if isinstance(applied.outcome, Rejection):
-        raise RejectedError(applied.outcome, assessment_id=command.header.assessment_id)
+        replayed = applied.replayed and applied.outcome.code is not ErrorCode.IDEMPOTENCY_MISMATCH
+        raise RejectedError(applied.outcome, assessment_id=command.header.assessment_id, replayed=replayed)
     return applied.outcome
 
 
 def _replayed(applied: Applied) -> dict[str, str]:
-    return {"Idempotency-Replayed": "true"} if applied.replayed else {}
+    return REPLAYED if applied.replayed else {}
 
 
 def _location(command: Outgoing) -> str:

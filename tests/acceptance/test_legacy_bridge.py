@@ -312,6 +312,7 @@ async def told_of(listener: AIOKafkaConsumer, key: str, *, silent_on: set[str]) 
 async def test_the_client_steers_the_migration(shared: Running) -> None:
     url = f"http://127.0.0.1:{shared.web.port}"
     async with AsyncClient(url, shared.web.token("root", Role.ADMIN)) as client:
+        await client.create({"assessmentType": "health", "options": {}})
         await client.enable_legacy_mode(True)
         in_legacy = await client.get_migration_status()
         done_in_legacy = await client.is_migration_complete()
@@ -325,7 +326,9 @@ async def test_the_client_steers_the_migration(shared: Running) -> None:
     assert served is routes_to_store("a-1", 25)
     refused = await shared.web.ask("PUT", "/migration", {"percentage": 50})
     wrong = await shared.web.ask("PUT", "/migration", {"percentage": 101}, role=Role.ADMIN)
-    assert (refused.status, wrong.status) == (403, 400)
+    nothing = await shared.web.ask("PUT", "/migration", {"migrationPercentage": 50}, role=Role.ADMIN)
+    assert (refused.status, wrong.status, nothing.status) == (403, 400, 400)
+    assert "legacyMode, percentage or both" in nothing.body["error"]["message"]
 
 
 async def test_the_commands_tell_and_steer(shared: Running, bridge: Settings) -> None:

@@ -221,6 +221,30 @@ async def test_an_address_where_nobody_listens_is_told_at_once() -> None:
             await client.get("a-1")
 
 
+@pytest.mark.parametrize("token", ["a\nb", "a b", "schlüssel"])
+async def test_what_is_not_a_token_is_told_as_such(token: str) -> None:
+    async with AsyncClient(f"http://127.0.0.1:{unused_port()}", token) as client:
+        with pytest.raises(ClientError, match="NOT_A_TOKEN"):
+            await client.get("a-1")
+
+
+async def test_a_token_may_end_with_a_line_break(api: FakeApi) -> None:
+    api.will_answer(STATE)
+
+    async with serving(api) as url, AsyncClient(url, lambda: "some.jwt\n") as client:
+        await client.get("a-1")
+
+    assert api.asked[0].headers["Authorization"] == "Bearer some.jwt"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")], ids=str)
+async def test_a_number_that_json_does_not_have_is_no_null(api: FakeApi, client: AsyncClient, number: float) -> None:
+    with pytest.raises(ValueError, match="JSON has no number"):
+        await client.complete("a-1", {"figures": [{"overallScore": number}]})
+
+    assert api.asked == []
+
+
 @pytest.mark.parametrize("url", ["localhost:3000", "http://[", "nonsense"])
 async def test_what_is_not_a_url_is_told_as_such(url: str) -> None:
     async with AsyncClient(url, "some.jwt") as client:

@@ -21,6 +21,7 @@ from assessmentstore.models.events import EventType
 from assessmentstore.settings import Settings
 from assessmentstore.web.app import build_app
 from assessmentstore.web.asyncapi import asyncapi_document
+from assessmentstore.web.auth import Permission
 from assessmentstore.web.contracts import CONTRACTS
 from assessmentstore.web.openapi import openapi_document
 from assessmentstore.web.routes import ROUTES
@@ -78,6 +79,13 @@ def test_no_id_stands_in_the_place_of_a_word() -> None:
     }
 
     assert words - {"{id}"} == RESERVED_IDS - {".", ".."}
+
+
+def test_whoever_reads_assessments_may_say_how_fresh_the_answer_has_to_be() -> None:
+    reads = [route for route in ROUTES if route.permission is Permission.VIEW and route.name != "getMigration"]
+
+    assert len(reads) > 8
+    assert [route.name for route in reads if "Consistency-Token" not in route.headers] == []
 
 
 def test_names_of_operations_are_unique() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from assessmentstore.models.errors import RejectedError, Rejection
 from assessmentstore.web import bodies
-from assessmentstore.web.bodies import Items, Memory, read_items
+from assessmentstore.web.bodies import Items, Memory, read_items, read_json
 
 _SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text()
 _VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -164,3 +164,24 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
 
     with pytest.raises(web.HTTPRequestTimeout):
         await read_items(make_mocked_request("POST", "/", payload=Never(b"")))  # type: ignore[arg-type]
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_even_waited_for() -> None:
+    class Never(_Body):
+        async def readany(self) -> bytes:
+            raise AssertionError("it is read")
+
+    headers = {"Content-Length": "1048577"}
+    request = make_mocked_request("POST", "/", headers, payload=Never(b""))  # type: ignore[arg-type]
+
+    with pytest.raises(RejectedError, match="too large"):
+        await read_json(request)
+
+
+async def test_a_body_that_cannot_be_unpacked_is_told_in_our_words() -> None:
+    class Broken(_Body):
+        async def readany(self) -> bytes:
+            raise web.RequestPayloadError("400, message:\n  Can not decode")
+
+    with pytest.raises(RejectedError, match="not what Content-Encoding"):
+        await read_json(make_mocked_request("POST", "/", payload=Broken(b"")))  # type: ignore[arg-type]

@@ -142,6 +142,8 @@ async def test_what_is_no_request_gets_our_answer_and_learns_nothing(port: int, 
         (b"GET /ready HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n", 500),
         (b"GET /docs HTTP/1.1\r\nHost: a\r\n\r\n", 500),
         (b"POST /assessments HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 401),
+        (b"POST /assessments HTTP/1.1\r\nHost: a\r\n" + TOKEN + TOKEN + b"Content-Length: 1\r\n\r\nx", 401),
+        (b"POST /assessments HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", 415),
         (b"POST /assessments HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n", 417),
         (b"POST /assessments HTTP/1.1\r\nHost: a\r\n" + TOKEN + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001, 413),
         (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from assessmentstore.models.errors import RejectedError
+from assessmentstore.models.filters import StatsQuery
 from assessmentstore.web.headers import (
     accepts_problem,
     expected_version,
@@ -18,34 +20,43 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.mark.parametrize(
-    ("header", "matches"),
+    ("values", "matches"),
     [
-        (None, False),
-        ("*", True),
-        ('"3"', True),
-        ('W/"3"', True),
-        ('"1", "3"', True),
-        ('"1","2" , W/"3"', True),
-        ('"2"', False),
-        ('"33"', False),
-        ("3", False),
-        ("", False),
-        ('"a,b", "3"', True),
+        ([], False),
+        (["*"], True),
+        (['"3"'], True),
+        (['W/"3"'], True),
+        (['"1", "3"'], True),
+        (['"1","2" , W/"3"'], True),
+        (['"2"'], False),
+        (['"33"'], False),
+        (["3"], False),
+        ([""], False),
+        (['"a,b", "3"'], True),
+        (['"1"', '"3"'], True),
+        (['"1"', '"2"'], False),
     ],
 )
-def test_if_none_match_is_compared_weakly(header: str | None, matches: bool) -> None:
-    assert none_match(header, 3) is matches
+def test_if_none_match_is_compared_weakly(values: list[str], matches: bool) -> None:
+    assert none_match(values, 3) is matches
 
 
-@pytest.mark.parametrize(("header", "version"), [(None, None), ("*", None), ('"3"', 3), (' "12" ', 12)])
-def test_if_match_names_the_version_that_is_expected(header: str | None, version: int | None) -> None:
-    assert expected_version(header) == version
+@pytest.mark.parametrize(("values", "version"), [([], None), (["*"], None), (['"3"'], 3), ([' "12" '], 12)])
+def test_if_match_names_the_version_that_is_expected(values: list[str], version: int | None) -> None:
+    assert expected_version(values) == version
 
 
-@pytest.mark.parametrize("header", ["3", 'W/"3"', '"3", "4"', '"abc"', '""', "", '"-1"', '"٣"', '"99999999999"'])
-def test_an_if_match_that_is_no_version_is_refused(header: str) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(["3"], ['W/"3"'], ['"3", "4"'], ['"abc"'], ['""'], [""], ['"-1"'], ['"٣"'], ['"99999999999"']),
+        *(['"03"'], ['"0"'], ['"3"', '"4"'], ['"3"', "*"]),
+    ],
+    ids=repr,
+)
+def test_an_if_match_that_is_no_version_is_refused(values: list[str]) -> None:
     with pytest.raises(RejectedError, match="If-Match"):
-        expected_version(header)
+        expected_version(values)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +113,15 @@ def test_prefer_may_ask_for_an_answer_before_the_work_is_done(values: list[str],
 )
 def test_problems_are_for_those_who_like_them_no_less_than_json(values: list[str], problem: bool) -> None:
     assert accepts_problem(values) is problem
+
+
+def test_a_plus_sign_of_a_time_zone_may_come_as_a_blank() -> None:
+    assert StatsQuery.model_validate({"timezone": "Etc/GMT 3"}).timezone == "Etc/GMT+3"
+
+
+def test_a_text_of_a_wrong_length_is_told_in_characters() -> None:
+    with pytest.raises(ValidationError, match="at least 1 character"):
+        StatsQuery.model_validate({"serverName": ""})
 
 
 def test_a_trace_context_is_passed_on() -> None:

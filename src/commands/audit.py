@@ -91,8 +91,11 @@ def export(
     exported = asyncio.run(read())
     if output is None:
         sys.stdout.buffer.write(exported + b"\n")
-    else:
+        return
+    try:
         output.write_bytes(exported + b"\n")
+    except OSError as error:
+        _fail(f"The export cannot be written to {output}: {error.strerror}")
 
 
 @audit.command()

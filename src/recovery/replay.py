@@ -17,7 +17,7 @@ from .log import end_transactions, refuse_beside_workers
 from .progress import Progress
 from .rebuild import rebuild
 from .reseed import reseed
-from .side import beside, create_schema
+from .side import beside, create_schema, quoted
 
 Answer = dict[str, Any]
 
@@ -62,8 +62,8 @@ async def replay_beside(settings: Settings, schema: str, until: Until, progress:
     return {
         "written": rebuilt.items,
         "positions": _by_name(rebuilt.positions),
-        "query": f"SELECT * FROM {schema}.assessment_states",
-        "drop": f"DROP SCHEMA {schema} CASCADE",
+        "query": f"SELECT * FROM {quoted(schema)}.assessment_states",
+        "drop": f"DROP SCHEMA {quoted(schema)} CASCADE",
     }
 
 

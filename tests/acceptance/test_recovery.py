@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -188,7 +189,7 @@ async def test_the_past_is_built_beside_the_present_and_touches_nothing(loaded: 
     assert 0 < len(states) < len(before["assessment_states"])
     assert difference(before, await snapshot(loaded.installation)) == []
     assert await ends(settings) == topics
-    assert "half.assessment_states" in str(answer["query"])
+    assert '"half".assessment_states' in str(answer["query"])
     assert (await loaded.replay_beside("half", Until(instant)))["written"] == 0
     letters = (await snapshot(loaded.installation, "half"))["dead_letters"]
     assert letters
@@ -210,6 +211,24 @@ async def test_the_past_is_built_up_to_a_command_of_one_partition(loaded: Loaded
             event = event_from_json(record.value or b"")
             states[event.assessment_id] = evolve(states.get(event.assessment_id), event)
     assert await _states(loaded.installation, "to_offset") == states
+
+
+async def test_a_side_schema_may_have_a_name_that_sql_knows_and_the_zone_of_the_moment_is_one_of_many(
+    loaded: Loaded,
+) -> None:
+    instant = datetime(2001, 1, 1, tzinfo=UTC)
+
+    answer = await loaded.replay_beside("user", Until(instant))
+    again = replay(loaded.installation, "--schema", "user", "--until", "2001-01-01T05:30:00+05:30")
+    other = replay(loaded.installation, "--schema", "user", "--until", "2002-01-01")
+    system = replay(loaded.installation, "--schema", "information_schema", "--until", "2002-01-01")
+
+    assert (again.returncode, other.returncode, system.returncode) == (0, 1, 1), again.stderr
+    assert 'DROP SCHEMA "user" CASCADE' in other.stderr
+    assert "DROP" not in system.stderr
+    async with loaded.installation.database() as database:
+        assert await database.fetch(str(answer["query"])) == []
+        await database.execute(str(answer["drop"]))
 
 
 async def test_what_was_committed_and_not_published_is_applied_again_after_the_loss(

@@ -91,11 +91,8 @@ def export(
     exported = asyncio.run(read())
     if output is None:
         sys.stdout.buffer.write(exported + b"\n")
-        return
-    try:
+    else:
         output.write_bytes(exported + b"\n")
-    except OSError as error:
-        _fail(f"The export cannot be written to {output}: {error.strerror}")
 
 
 @audit.command()

@@ -26,7 +26,7 @@ from redis.exceptions import ResponseError
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.positions import Positions
-from .cache_scripts import REFLECT, SET_IF_NEWER
+from . import cache_scripts
 from .copies import read_copies, read_copy
 from .redis import REDIS_SECONDS, RedisBreaker, redis_errors
 
@@ -177,7 +177,9 @@ class SharedCache:
         keys = [self._generation_key, *(self._key(state.assessment_id) for state in states)]
         arguments = [item for state in states for item in (state.version, state.to_json())]
         with self._breaker.guard():
-            await self._redis.eval(SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, generation, *arguments)
+            await self._redis.eval(
+                cache_scripts.SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, generation, *arguments
+            )
 
     async def invalidate(self, assessment_ids: Collection[str]) -> None:
         """Forget assessments.
@@ -237,13 +239,13 @@ class SharedCache:
         arguments = [item for state in states.values() for item in state]
         with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.eval(REFLECT, len(keys), *keys, *about, int(may_begin), *arguments)
+            pipeline.eval(cache_scripts.REFLECT, len(keys), *keys, *about, int(may_begin), *arguments)
             for channel, message in messages:
                 pipeline.publish(self._prefix + channel, message)
             position, *_ = await pipeline.execute()
             if position is None:
                 await self._forget_states()
-                position = await self._redis.eval(REFLECT, len(keys), *keys, *about, 1, *arguments)
+                position = await self._redis.eval(cache_scripts.REFLECT, len(keys), *keys, *about, 1, *arguments)
         return int(position)
 
     async def forget_position(self, partition: int) -> None:

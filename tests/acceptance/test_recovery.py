@@ -160,6 +160,30 @@ async def test_a_lost_database_comes_back_row_by_row_though_the_replay_is_killed
     assert (await loaded.replay())["written"] == 0
 
 
+async def test_states_and_trail_come_back_from_the_events_alone(cluster: Cluster, services: Settings) -> None:
+    """Whatever else was told is lost: the replay says which topics, and a worker goes on."""
+    installation = cluster.installation
+    made = Loaded(installation, cluster, Traffic(5))
+    await made.work()
+    settings, before = installation.settings, await snapshot(installation)
+    gone = [settings.rejections_topic, settings.dead_letters_topic, settings.deletions_topic]
+    gone += [settings.checkpoints_topic, settings.letter_marks_topic]
+    await lose_topics(settings, gone)
+    await lose_database(installation, services)
+
+    answer = await made.replay()
+
+    after = await snapshot(installation)
+    from_events = ("states", "audit_trail", "search", "names", "metrics", "totals")
+    assert {name: after[f"assessment_{name}"] for name in from_events} == {
+        name: before[f"assessment_{name}"] for name in from_events
+    }
+    assert after["command_offsets"] == before["command_offsets"]
+    assert sorted(answer["topicsMadeAnew"]) == sorted(gone)
+    assert (await made.replay())["written"] == 0
+    await made.work()
+
+
 async def test_the_drill_tells_of_every_table_whether_it_comes_back(loaded: Loaded) -> None:
     documented = (Path(__file__).parents[2] / "docs/recovery.md").read_text()
 

@@ -42,6 +42,9 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, SettingsError):
         return _USAGE
+    # A file or folder that an option names, and that is not there or must not be written to.
+    if isinstance(error, OSError) and error.filename is not None:
+        return _FAILURE
     from .models.errors import AssessmentStoreError, ErrorCode
     from .services import ServicesError
 

@@ -16,7 +16,7 @@ import orjson
 from ..models.assessment import AssessmentState
 from ..models.errors import RejectedError
 from ..models.positions import Positions
-from ..store import cache, reads
+from ..store import cache, cache_scripts, reads
 from ..store.encryption import NO_KEYS
 from ..store.queries import QUERIES
 from ..store.rows import rejection_from_row
@@ -120,7 +120,7 @@ def cache_forever() -> None:
 
 def no_version_guard() -> None:
     """What was read from Postgres goes into Redis whatever is there by then, and slowly."""
-    cache._SET_IF_NEWER = cache._SET_IF_NEWER.replace("if not version or", "if true or")
+    cache_scripts.SET_IF_NEWER = cache_scripts.SET_IF_NEWER.replace("if not version or", "if true or")
     slow_fill()
 
 

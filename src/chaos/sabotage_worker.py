@@ -22,7 +22,7 @@ from ..kafka import kafka_connection
 from ..models.machine import decide
 from ..models.retries import NO_RETRIES
 from ..settings import Settings
-from ..store import batch, cache
+from ..store import batch, cache_scripts
 from ..store.postgres import postgres_errors
 from ..store.queries import QUERIES
 from ..store.replies import reply_message
@@ -185,8 +185,8 @@ def no_catch_up() -> None:
 
 def no_version_guard() -> None:
     """Redis takes whatever comes last, be it older."""
-    cache._SET_IF_NEWER = cache._SET_IF_NEWER.replace("if not version or", "if true or")
-    cache._REFLECT = cache._REFLECT.replace("or not version or", "or true or")
+    cache_scripts.SET_IF_NEWER = cache_scripts.SET_IF_NEWER.replace("if not version or", "if true or")
+    cache_scripts.REFLECT = cache_scripts.REFLECT.replace("or not version or", "or true or")
 
 
 def publish_before_refresh() -> None:

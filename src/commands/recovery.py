@@ -85,7 +85,10 @@ def replay(
 def _until(until: str | None, offsets: list[str]) -> Until:
     from ..recovery.fold import Until
 
-    return Until(instant(until, "--until"), dict(map(_place, offsets)))
+    places = dict(map(_place, offsets))
+    if len(places) < len(offsets):
+        raise typer.BadParameter("a partition is named twice: give one offset for each", param_hint="--until-offset")
+    return Until(instant(until, "--until"), places)
 
 
 def _place(text: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ at the end, by a signed checkpoint, and by the seal.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ _SEALED_AS = b"assessmentstore audit bundle 1\n"
 
 _MEMBERS = {"kind", "assessmentId", "exportedAt", "state", "rows", "checkpoints", "seal"}
 _ROW_MEMBERS = {"entry", "hash", "proof"}
+
+# Of a member that stands twice, one reader takes the first and another the last: neither may pass for what was signed.
+_TWICE = " stands twice"
 
 
 class NotABundleError(ValueError):
@@ -65,13 +69,34 @@ def read_bundle(data: bytes) -> JsonObject:
     Raises:
         NotABundleError: it is neither a bundle nor a list of checkpoints.
     """
+    repeated: list[str] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> JsonObject:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = {name for name in names if names.count(name) > 1}
+            repeated.extend(twice)
+            found |= dict.fromkeys(f"{name}{_TWICE}" for name in twice)
+        return found
+
     try:
+        # Numbers are read as the store reads them; the other reader knows what stands twice.
         found = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        as_written = json.loads(data, object_pairs_hook=members)
+    except (ValueError, RecursionError) as error:
         raise NotABundleError(f"it is no JSON: {error}") from error
     if not isinstance(found, dict) or found.get("kind") not in (BUNDLE, CHECKPOINTS):
         raise NotABundleError(f'it has no "kind" of {BUNDLE} or {CHECKPOINTS}')
-    return found
+    return as_written if repeated else found
+
+
+def _repeated(value: Any) -> Iterator[str]:
+    """The members that stand twice, as `read_bundle` left word of them."""
+    if isinstance(value, dict):
+        yield from (f"its member {name}" for name in value if name.endswith(_TWICE))
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _repeated(item)
 
 
 def verify_bundle(bundle: JsonObject, verify: Verifier, *, unsealed: bool = False) -> Verdict:
@@ -99,7 +124,8 @@ def _ill_made(verdict: Verdict, what: str) -> Iterator[None]:
     """What has not the shape of what it should be was changed too."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    # What is nested without end is deeper than any row: of a request, 64 levels are taken.
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         verdict.faults.append(f"{what} is not made as one: {error!r}")
 
 
@@ -110,6 +136,8 @@ def verify_checkpoints(exported: JsonObject, verify: Verifier) -> Verdict:
         _check_members(exported, {"kind", "exportedAt", "checkpoints"}, "the list")
         found = _checkpoints(exported["checkpoints"], verify, verdict, whole=True)
         verdict.rows = verdict.covered = len(found)
+        if not exported["checkpoints"]:
+            verdict.faults.append("checkpoint 1: there is none, so that the list proves nothing")
     return verdict
 
 
@@ -138,6 +166,7 @@ def _check_chain(bundle: JsonObject, rows: Sequence[JsonObject], verdict: Verdic
     for place, row in enumerate(rows, 1):
         name = _name(place, row)
         with _ill_made(verdict, name):
+            verdict.faults += (f"{name}: {fault}" for fault in _repeated(row))
             _check_members(row, _ROW_MEMBERS, "a row")
             entry = row["entry"]
             own = entry_hash(entry).hex()

@@ -63,12 +63,10 @@ def _instant(value: Any) -> Any:
 
 
 def _in_utc(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
     try:
-        return value.astimezone(UTC)
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("in UTC it is not within the years 1 to 9999") from error
+        raise ValueError("expected a time between the years 1 and 9999 in UTC") from error
 
 
 def _no_null(value: str) -> str:

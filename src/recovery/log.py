@@ -12,6 +12,7 @@ from aiokafka.partitioner import murmur2
 
 from ..agents.crash_points import CrashPoints
 from ..agents.publisher import Publisher, fence, kafka_errors, new_name
+from ..agents.topics import create_topics
 from ..kafka import kafka_connection, kafka_refusals
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
@@ -90,6 +91,18 @@ async def open_admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
             yield admin
         finally:
             await admin.close()
+
+
+async def complete_topics(settings: Settings) -> list[str]:
+    """Make anew the topics that are lost where the events are not, and name them: states and audit trail need no other.
+
+    Raises:
+        SettingsError: a topic has another number of partitions.
+        UnavailableError: Kafka is away.
+    """
+    async with open_consumer(settings) as consumer:
+        has_events = settings.events_topic in await consumer.topics()
+    return await create_topics(settings) if has_events else []
 
 
 async def bounds(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> list[tuple[int, int]]:

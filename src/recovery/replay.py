@@ -13,11 +13,11 @@ from ..store.migrate import migrate
 from .caches import forget_redis, rebuild_caches
 from .errors import RecoveryError
 from .fold import Until
-from .log import end_transactions, refuse_beside_workers
+from .log import complete_topics, end_transactions, refuse_beside_workers
 from .progress import Progress
 from .rebuild import rebuild
 from .reseed import reseed
-from .side import beside, create_schema
+from .side import beside, create_schema, quoted
 
 Answer = dict[str, Any]
 
@@ -31,9 +31,12 @@ async def replay_live(settings: Settings, progress: Progress) -> Answer:
     """
     await refuse_beside_workers(settings)
     await migrate(settings.database_url)
+    made = await complete_topics(settings)
     await end_transactions(settings)
     rebuilt = await rebuild(settings, Until(), progress)
     answer: Answer = {"written": rebuilt.items, "positions": _by_name(rebuilt.positions)}
+    if made:
+        answer["topicsMadeAnew"] = made
     try:
         await forget_redis(settings)
     except UnavailableError as error:
@@ -62,8 +65,8 @@ async def replay_beside(settings: Settings, schema: str, until: Until, progress:
     return {
         "written": rebuilt.items,
         "positions": _by_name(rebuilt.positions),
-        "query": f"SELECT * FROM {schema}.assessment_states",
-        "drop": f"DROP SCHEMA {schema} CASCADE",
+        "query": f"SELECT * FROM {quoted(schema)}.assessment_states",
+        "drop": f"DROP SCHEMA {quoted(schema)} CASCADE",
     }
 
 

@@ -31,8 +31,13 @@ def beside(settings: Settings, schema: str) -> Settings:
             f"{schema!r} is no name for a side schema: take letters in lower case, digits and _, like replay_may"
         )
     parts = urlsplit(settings.database_url)
-    query = [*parse_qsl(parts.query), ("search_path", f"{schema},{_BEHIND}")]
+    query = [*parse_qsl(parts.query), ("search_path", f"{quoted(schema)},{_BEHIND}")]
     return settings.model_copy(update={"database_url": urlunsplit(parts._replace(query=urlencode(query)))})
+
+
+def quoted(schema: str) -> str:
+    """The name of a side schema in SQL: it may be a word that means something there, like `user`."""
+    return f'"{schema}"'
 
 
 async def create_schema(settings: Settings, schema: str, until: Until) -> None:
@@ -42,6 +47,7 @@ async def create_schema(settings: Settings, schema: str, until: Until) -> None:
         RecoveryError: it is somebody's, or was begun for another moment.
         UnavailableError: Postgres is away.
     """
+    name = quoted(schema)
     purpose = f"{_OURS} until {until.instant or 'the end'} {dict(sorted(until.offsets.items())) or ''}".strip()
     with postgres_errors():
         connection = await asyncpg.connect(settings.database_url)
@@ -51,11 +57,13 @@ async def create_schema(settings: Settings, schema: str, until: Until) -> None:
             )
             if found is None:
                 # Neither statement takes parameters; the name is checked, and the purpose has no quotes.
-                await connection.execute(f"CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS '{purpose}'")
+                await connection.execute(f"CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS '{purpose}'")
+            elif not (found["purpose"] or "").startswith(_OURS):
+                raise RecoveryError(f"the schema {schema} is there already, and is not of a replay: take another name")
             elif found["purpose"] != purpose:
                 raise RecoveryError(
-                    f"the schema {schema} is there already, for {found['purpose'] or 'something else'}: take another"
-                    f" name, or drop it (DROP SCHEMA {schema} CASCADE)"
+                    f"the schema {schema} is there already, for {found['purpose']}: take another name, or drop it"
+                    f" (DROP SCHEMA {name} CASCADE)"
                 )
         finally:
             await connection.close()

@@ -23,9 +23,12 @@ import orjson
 from cachetools import TTLCache
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.positions import Positions
+from . import cache_scripts
+from .copies import read_copies, read_copy
 from .redis import REDIS_SECONDS, RedisBreaker, redis_errors
 
 # How long a state that nobody changes stays in Redis (the reference's cache.ttl).
@@ -35,38 +38,6 @@ _NAMES_AT_ONCE = 500
 
 _MEMORY_BYTES = 64 * 1024 * 1024
 _MEMORY_SECONDS = 300
-
-# KEYS: the generation, then assessments. ARGV: time to live, the generation when they were read, then the version and
-# the JSON of each. In another generation nothing is set.
-_SET_IF_NEWER = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return end
-for i = 2, #KEYS do
-  local version = redis.call('HGET', KEYS[i], 'v')
-  if not version or tonumber(version) < tonumber(ARGV[i * 2 - 1]) then
-    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2 - 1], 'd', ARGV[i * 2])
-  end
-  redis.call('PEXPIRE', KEYS[i], ARGV[1])
-end
-"""
-
-# KEYS: the position, then assessments. ARGV: time to live, the position before and after, how many of the assessments
-# (the first ones) are new, whether there may be no position yet, then versions and JSONs. Answers the position it found
-# where that is not the one before, or nothing where there is none and has to be; then nothing is set.
-_REFLECT = """
-local position = redis.call('GET', KEYS[1])
-if not position and ARGV[5] == '0' then return false end
-if position and position ~= ARGV[2] then return position end
-local created = tonumber(ARGV[4])
-for i = 2, #KEYS do
-  local version = redis.call('HGET', KEYS[i], 'v')
-  if i - 1 <= created or not version or tonumber(version) < tonumber(ARGV[i * 2 + 2]) then
-    redis.call('HSET', KEYS[i], 'v', ARGV[i * 2 + 2], 'd', ARGV[i * 2 + 3])
-  end
-  redis.call('PEXPIRE', KEYS[i], ARGV[1])
-end
-redis.call('SET', KEYS[1], ARGV[3])
-return ARGV[3]
-"""
 
 Message = tuple[str, bytes]
 """A channel, without the prefix, and what is published on it."""
@@ -120,10 +91,10 @@ class SharedCache:
             # First the positions, then the state: it is at least as fresh as they were.
             pipeline.mget([self._generation_key, *map(self._position_key, partitions)])
             pipeline.hget(self._key(assessment_id), "d")
-            (generation, *reflected), value = await pipeline.execute()
-        applied = {partition: int(end) for partition, end in zip(partitions, reflected, strict=True) if end is not None}
+            (generation, *reflected), value = map(_unspoilt, await pipeline.execute(raise_on_error=False))
+        applied = _positions(partitions, reflected)
         fresh = positions is None or positions.reached_by(applied)
-        state = AssessmentRecord.from_json(value) if value is not None and fresh else None
+        state = read_copy(assessment_id, value) if value is not None and fresh else None
         return Lookup(state, generation or b"")
 
     async def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
@@ -136,9 +107,9 @@ class SharedCache:
             pipeline = self._redis.pipeline(transaction=False)
             for assessment_id in assessment_ids:
                 pipeline.hget(self._key(assessment_id), "d")
-            found = await pipeline.execute()
+            found = list(map(_unspoilt, await pipeline.execute(raise_on_error=False)))
         pairs = zip(assessment_ids, found, strict=True)
-        return {key: AssessmentRecord.from_json(value) for key, value in pairs if value is not None}
+        return read_copies({key: value for key, value in pairs if value is not None})
 
     async def scan(self, kind: str) -> AsyncIterator[list[str]]:
         """The names of all entries of a kind, `assessment` or `position`, some at a time; one may come twice.
@@ -158,7 +129,7 @@ class SharedCache:
             yield names
 
     async def entries(self, assessment_ids: Collection[str]) -> dict[str, CacheEntry]:
-        """Those of several assessments that Redis has, byte for byte.
+        """Those of several assessments that Redis has, byte for byte; what is no entry at all is an empty one.
 
         Raises:
             UnavailableError: Redis is away.
@@ -167,9 +138,9 @@ class SharedCache:
             pipeline = self._redis.pipeline(transaction=False)
             for assessment_id in assessment_ids:
                 pipeline.hmget(self._key(assessment_id), "v", "d")
-            found = await pipeline.execute()
-        pairs = zip(assessment_ids, found, strict=True)
-        return {key: CacheEntry(version or b"", value) for key, (version, value) in pairs if value is not None}
+            found = list(map(_unspoilt, await pipeline.execute(raise_on_error=False)))
+        entries = zip(assessment_ids, map(_entry, found), strict=True)
+        return {key: entry for key, entry in entries if entry is not None}
 
     async def positions(self, partitions: Collection[int]) -> dict[int, int]:
         """The offsets below which Redis reflects every command, of those partitions where it knows.
@@ -179,8 +150,7 @@ class SharedCache:
         """
         with self._breaker.guard():
             found = await self._redis.mget([self._position_key(partition) for partition in partitions])
-        pairs = zip(partitions, found, strict=True)
-        return {partition: int(position) for partition, position in pairs if position is not None}
+        return _positions(partitions, found)
 
     async def generation(self) -> bytes:
         """What tells one time of Redis from another, to be asked for before what is filled in is read.
@@ -208,7 +178,9 @@ class SharedCache:
         keys = [self._generation_key, *(self._key(state.assessment_id) for state in states)]
         arguments = [item for state in states for item in (state.version, state.to_json())]
         with self._breaker.guard():
-            await self._redis.eval(_SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, generation, *arguments)
+            await self._redis.eval(
+                cache_scripts.SET_IF_NEWER, len(keys), *keys, _TTL_MILLISECONDS, generation, *arguments
+            )
 
     async def invalidate(self, assessment_ids: Collection[str]) -> None:
         """Forget assessments.
@@ -274,13 +246,13 @@ class SharedCache:
         arguments = [item for state in states.values() for item in state]
         with self._breaker.guard():
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.eval(_REFLECT, len(keys), *keys, *about, int(may_begin), *arguments)
+            pipeline.eval(cache_scripts.REFLECT, len(keys), *keys, *about, int(may_begin), *arguments)
             for channel, message in messages:
                 pipeline.publish(self._prefix + channel, message)
             position, *_ = await pipeline.execute()
             if position is None:
                 await self._forget_states()
-                position = await self._redis.eval(_REFLECT, len(keys), *keys, *about, 1, *arguments)
+                position = await self._redis.eval(cache_scripts.REFLECT, len(keys), *keys, *about, 1, *arguments)
         return int(position)
 
     async def forget_position(self, partition: int) -> None:
@@ -375,6 +347,28 @@ class MemoryCache:
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+
+
+def _positions(partitions: Iterable[int], found: Iterable[Any]) -> dict[int, int]:
+    """The positions that Redis has; one that is no number is none."""
+    return {
+        number: int(end) for number, end in zip(partitions, found, strict=True) if end is not None and end.isdigit()
+    }
+
+
+def _unspoilt(found: Any) -> Any:
+    """One answer of several; nothing where a key has another type than it should: that is no outage of Redis."""
+    if isinstance(found, ResponseError) and str(found).startswith("WRONGTYPE"):
+        return None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _entry(found: Any) -> CacheEntry | None:
+    """An entry as it stands there; nothing where there is none, and an empty one of what is no hash."""
+    version, value = (b"", b"") if found is None else found
+    return None if version is None and value is None else CacheEntry(version or b"", value or b"")
 
 
 def _literal(prefix: str) -> str:

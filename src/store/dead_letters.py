@@ -19,6 +19,9 @@ from .rows import letter_marks_from_row
 
 _PAGE = 500
 
+# What Postgres has no number for is the name of none.
+_PARTITIONS, _NUMBERS = 2**31, 2**63
+
 
 class NoDeadLetterError(AssessmentStoreError):
     """There is no such dead letter: it never was, or retention took it."""
@@ -154,8 +157,10 @@ class DeadLetters:
     async def _number(self, name: str) -> int | None:
         partition, colon, offset = name.partition(":")
         if not colon:
-            return int(name) if name.isdecimal() else None
+            return int(name) if name.isdecimal() and int(name) < _NUMBERS else None
         if not (partition.isdecimal() and offset.isdecimal()):
+            return None
+        if int(partition) >= _PARTITIONS or int(offset) >= _NUMBERS:
             return None
         found: int | None = await self._pool.fetchval(QUERIES["dead_letter_at"], int(partition), int(offset))
         return found

@@ -18,6 +18,7 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Writ
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.errors import AssessmentStoreError
+from .copies import read_copies, read_copy
 
 # All tables of a process together: by default each has a cache and buffers of its own, without a useful bound.
 _MEMORY_BYTES = 64 * 1024 * 1024
@@ -60,12 +61,12 @@ class StateTable:
     def position(self) -> int | None:
         """The offset below which every command is reflected; nothing for a new table."""
         value = self._db.get(_POSITION_KEY)
-        return None if value is None else int(value)
+        return int(value) if value is not None and value.isdigit() else None
 
     def get(self, assessment_id: str) -> AssessmentRecord | None:
         """One state, where the table has it."""
         value = self._db.get(assessment_id.encode())
-        return None if value is None else AssessmentRecord.from_json(value)
+        return None if value is None else read_copy(assessment_id, value)
 
     def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
         """Those of several states that the table has."""
@@ -73,7 +74,7 @@ class StateTable:
         return found | self._stored([key for key in assessment_ids if key not in found])
 
     def _stored(self, keys: list[str]) -> dict[str, AssessmentRecord]:
-        return {key: AssessmentRecord.from_json(value) for key, value in self.values(keys).items()}
+        return read_copies(self.values(keys))
 
     def values(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
         """What the table itself has of several assessments, byte for byte."""

@@ -38,6 +38,8 @@ async def at_time(request: web.Request, record: AssessmentRecord, at: datetime) 
     if not states:
         told = {"at": at.isoformat(), "createdAt": record.created_at.isoformat()}
         words = f"There was no assessment {record.assessment_id} at {told['at']}: it was created at {told['createdAt']}"
+        if at >= record.created_at:
+            words = f"Assessment {record.assessment_id} was imported later than {told['at']}: what it was is not known"
         raise _not_found(record, words, told)
     return states[-1]
 

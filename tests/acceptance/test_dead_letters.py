@@ -220,7 +220,7 @@ async def test_what_is_not_clear_is_not_done(shared: Running, arguments: str) ->
     assert (await letters(shared, *arguments.split())).code == 2
 
 
-@pytest.mark.parametrize("name", ["3:999999", "999999", "x", "a:b"])
+@pytest.mark.parametrize("name", ["3:999999", "999999", "x", "a:b", f"0:{9**30}", f"{9**12}:1", f"{9**30}"])
 async def test_one_that_is_not_there_is_told(shared: Running, name: str) -> None:
     for arguments in (["show", name], ["redrive", name], ["drop", name, "--because", "x"]):
         told = await letters(shared, *arguments)

@@ -160,6 +160,7 @@ async def test_what_never_was_is_not_found_with_the_reason(web: Web) -> None:
     ("query", "parameter"),
     [
         ("?atVersion=0", "atVersion"), ("?atVersion=x", "atVersion"), ("?at=yesterday", "at"), ("?at=1", "at"),
+        ("?at=0001-01-01T00:00:00%2B05:00", "at"), ("?at=9999-12-31T23:59:59-05:00", "at"),
         ("?atVersion=1&at=2026-01-01", "at"), ("/diff", "from"), ("/diff?from=0", "from"), ("/diff?from=1&to=x", "to"),
         ("/diff?fromVersion=1", "from"),
     ],

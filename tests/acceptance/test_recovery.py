@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -159,6 +160,30 @@ async def test_a_lost_database_comes_back_row_by_row_though_the_replay_is_killed
     assert (await loaded.replay())["written"] == 0
 
 
+async def test_states_and_trail_come_back_from_the_events_alone(cluster: Cluster, services: Settings) -> None:
+    """Whatever else was told is lost: the replay says which topics, and a worker goes on."""
+    installation = cluster.installation
+    made = Loaded(installation, cluster, Traffic(5))
+    await made.work()
+    settings, before = installation.settings, await snapshot(installation)
+    gone = [settings.rejections_topic, settings.dead_letters_topic, settings.deletions_topic]
+    gone += [settings.checkpoints_topic, settings.letter_marks_topic]
+    await lose_topics(settings, gone)
+    await lose_database(installation, services)
+
+    answer = await made.replay()
+
+    after = await snapshot(installation)
+    from_events = ("states", "audit_trail", "search", "names", "metrics", "totals")
+    assert {name: after[f"assessment_{name}"] for name in from_events} == {
+        name: before[f"assessment_{name}"] for name in from_events
+    }
+    assert after["command_offsets"] == before["command_offsets"]
+    assert sorted(answer["topicsMadeAnew"]) == sorted(gone)
+    assert (await made.replay())["written"] == 0
+    await made.work()
+
+
 async def test_the_drill_tells_of_every_table_whether_it_comes_back(loaded: Loaded) -> None:
     documented = (Path(__file__).parents[2] / "docs/recovery.md").read_text()
 
@@ -188,7 +213,7 @@ async def test_the_past_is_built_beside_the_present_and_touches_nothing(loaded: 
     assert 0 < len(states) < len(before["assessment_states"])
     assert difference(before, await snapshot(loaded.installation)) == []
     assert await ends(settings) == topics
-    assert "half.assessment_states" in str(answer["query"])
+    assert '"half".assessment_states' in str(answer["query"])
     assert (await loaded.replay_beside("half", Until(instant)))["written"] == 0
     letters = (await snapshot(loaded.installation, "half"))["dead_letters"]
     assert letters
@@ -210,6 +235,24 @@ async def test_the_past_is_built_up_to_a_command_of_one_partition(loaded: Loaded
             event = event_from_json(record.value or b"")
             states[event.assessment_id] = evolve(states.get(event.assessment_id), event)
     assert await _states(loaded.installation, "to_offset") == states
+
+
+async def test_a_side_schema_may_have_a_name_that_sql_knows_and_the_zone_of_the_moment_is_one_of_many(
+    loaded: Loaded,
+) -> None:
+    instant = datetime(2001, 1, 1, tzinfo=UTC)
+
+    answer = await loaded.replay_beside("user", Until(instant))
+    again = replay(loaded.installation, "--schema", "user", "--until", "2001-01-01T05:30:00+05:30")
+    other = replay(loaded.installation, "--schema", "user", "--until", "2002-01-01")
+    system = replay(loaded.installation, "--schema", "information_schema", "--until", "2002-01-01")
+
+    assert (again.returncode, other.returncode, system.returncode) == (0, 1, 1), again.stderr
+    assert 'DROP SCHEMA "user" CASCADE' in other.stderr
+    assert "DROP" not in system.stderr
+    async with loaded.installation.database() as database:
+        assert await database.fetch(str(answer["query"])) == []
+        await database.execute(str(answer["drop"]))
 
 
 async def test_what_was_committed_and_not_published_is_applied_again_after_the_loss(

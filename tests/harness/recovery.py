@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -151,15 +152,16 @@ async def lose_database(installation: Installation, services: Settings) -> None:
         await connection.close()
 
 
-async def lose_topics(settings: Settings) -> None:
-    """Delete every topic of an installation."""
+async def lose_topics(settings: Settings, names: Sequence[str] = ()) -> None:
+    """Delete some topics of an installation, or every one."""
+    lost = list(names) or [topic.name for topic in specifications(settings)]
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
     await admin.start()
     try:
-        await admin.delete_topics([topic.name for topic in specifications(settings)])
+        await admin.delete_topics(lost)
 
         async def gone() -> bool:
-            found = await admin.describe_topics([topic.name for topic in specifications(settings)])
+            found = await admin.describe_topics(lost)
             return all(topic["error_code"] == 3 for topic in found)
 
         await eventually(gone, "the topics to be gone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,15 @@ from tests.harness.installation import Installation
 
 from assessmentstore.chaos.messages import command
 from assessmentstore.models.base import JsonObject
-from assessmentstore.models.bundles import Verdict, seal_of, sealed_message, verify_bundle, verify_checkpoints
+from assessmentstore.models.bundles import (
+    Verdict,
+    read_bundle,
+    seal_of,
+    sealed_message,
+    verify_bundle,
+    verify_checkpoints,
+)
+from assessmentstore.models.canonical import canonical
 from assessmentstore.models.chain import entry_hash
 from assessmentstore.store.signing import PublicKeys, SigningKey
 
@@ -185,6 +194,32 @@ async def test_an_untouched_bundle_is_believed_and_500_changes_of_it_are_not(rec
     assert nameless == [], "\n".join(map(str, nameless))
 
 
+async def test_what_stands_twice_is_not_what_was_signed_and_other_layout_is(records: Records) -> None:
+    """Of two members with one name, a reader that takes the first would see what nobody signed."""
+    verify = PublicKeys.parse([records.key.public]).verify
+    written = canonical(await records.bundle("a"))
+    assert verify_bundle(read_bundle(written), verify).faults == []
+    assert verify_bundle(read_bundle(json.dumps(json.loads(written), indent=2).encode()), verify).faults == []
+
+    in_entry = written.replace(b'"newState":"processing"', b'"newState":"failed","newState":"processing"', 1)
+    in_event = written.replace(b'"state":"processing"', b'"state":"failed","state":"processing"', 1)
+    whole = written.replace(b'"rows":[', b'"rows":[],"rows":[', 1)
+
+    for changed, member in ((in_entry, "newState"), (in_event, "state")):
+        faults = verify_bundle(read_bundle(changed), verify).faults
+        assert faults[0] == f"row 2 (a version 2): its member {member} stands twice"
+    assert "rows stands twice" in verify_bundle(read_bundle(whole), verify).faults[0]
+
+
+async def test_a_row_that_is_nested_without_end_is_named(records: Records) -> None:
+    verify = PublicKeys.parse([records.key.public]).verify
+    written = canonical(await records.bundle("a"))
+
+    deep = written.replace(b'"traceparent":null', b'"traceparent":' + b"[" * 900 + b"]" * 900, 1)
+
+    assert "row 1 (a version 1) is not made as one" in verify_bundle(read_bundle(deep), verify).faults[0]
+
+
 async def test_without_a_seal_only_the_end_is_in_doubt(records: Records) -> None:
     """The chain and the proofs do not rest on the seal."""
     bundle = await records.bundle("a", sealed=False)
@@ -230,3 +265,4 @@ async def test_a_list_of_checkpoints_is_believed_whole_and_in_no_other_way(recor
     first_missing = copy.deepcopy(exported)
     del first_missing["checkpoints"][both[0]]
     assert f"partition {partition}: those before it are missing" in verify_checkpoints(first_missing, verify).faults[0]
+    assert "there is none" in verify_checkpoints(exported | {"checkpoints": []}, verify).faults[0]

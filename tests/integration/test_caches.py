@@ -274,6 +274,44 @@ async def test_what_is_new_replaces_what_is_left_of_a_deleted_one(cache: SharedC
     assert {key: item.version for key, item in found.items()} == {"a1": 1, "a2": 7, "a3": 1}
 
 
+@pytest.mark.parametrize("spoilt", ["junk", "of another", "no hash", "no version"])
+async def test_an_entry_that_is_spoilt_is_none_and_gives_way(
+    cache: SharedCache, redis: Redis, settings: Settings, spoilt: str
+) -> None:
+    await cache.reflect(0, start=0, end=5, states=reflected(state(), state("a2")))
+    key = f"{settings.topic_prefix}assessment:a1"
+    if spoilt == "no hash":
+        await redis.delete(key)
+        await redis.set(key, "x")
+    elif spoilt == "no version":
+        await redis.hset(key, mapping={"v": "x", "d": b"{"})
+    else:
+        await redis.hset(key, "d", b"\xff" if spoilt == "junk" else state("a9").to_json())
+
+    assert (await cache.get("a1")).state is None
+    assert (await cache.bulk_get(["a1", "a2"])).keys() == {"a2"}
+    assert (await cache.entries(["a1", "a2", "a3"])).keys() == {"a1", "a2"}
+    await cache.reflect(0, start=5, end=6, states=reflected(state(version=2)))
+    assert (await cache.get("a1")).state == state(version=2)
+
+
+@pytest.mark.parametrize("kind", ["string", "list"])
+async def test_a_position_that_is_none_is_forgotten_with_all_that_may_be_old(
+    cache: SharedCache, redis: Redis, settings: Settings, kind: str
+) -> None:
+    await cache.reflect(0, start=0, end=5, states=reflected(state()))
+    key = f"{settings.topic_prefix}position:0"
+    await redis.delete(key)
+    await (redis.set(key, "x") if kind == "string" else redis.rpush(key, "x"))
+
+    assert await cache.positions([0]) == {}
+    assert (await cache.get("a1", Positions({0: 5}))).state is None
+    assert await cache.reflect(0, start=5, end=9, states=reflected(state("a2"))) == 9
+
+    assert await cache.positions([0]) == {0: 9}
+    assert (await cache.bulk_get(["a1", "a2"])).keys() == {"a2"}
+
+
 async def test_an_eviction_is_told_to_everybody(cache: SharedCache) -> None:
     await cache.bulk_set([state(), state("a2")], b"")
     heard: list[bytes] = []
@@ -289,6 +327,17 @@ async def test_an_eviction_is_told_to_everybody(cache: SharedCache) -> None:
 
     assert [orjson.loads(message) for message in heard] == [["a1", "ä"]]
     assert (await cache.bulk_get(["a1", "a2"])).keys() == {"a2"}
+
+
+def test_what_a_table_has_under_a_wrong_name_or_cannot_be_read_is_not_there(tmp_path: Path) -> None:
+    """A worker that took it for a state would fail again and again: it is its own table."""
+    table = StateTable(tmp_path / "t")
+
+    table.apply({"a1": state("a9").to_json(), "a2": b"\xff", "a3": state("a3").to_json()}, position=7)
+
+    assert table.bulk_get(["a1", "a2", "a3"]).keys() == {"a3"}
+    assert [table.get(key) for key in ("a1", "a2")] == [None, None]
+    table.close()
 
 
 def test_what_is_evicted_from_a_table_is_gone_from_disk_and_memory(tmp_path: Path) -> None:

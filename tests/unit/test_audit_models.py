@@ -129,7 +129,7 @@ def test_a_signature_is_good_for_its_checkpoint_alone() -> None:
 def test_verify_tells_what_it_cannot_read_with_2(tmp_path: Path) -> None:
     public, file = SigningKey.generate().public, tmp_path / "bundle.json"
 
-    for content in (b"", b"{}", b"[]", b"\xff"):
+    for content in (b"", b"{}", b"[]", b"\xff", b"[" * 990 + b"]" * 990):
         file.write_bytes(content)
         result = CliRunner().invoke(app, ["audit", "verify", str(file), "--public-key", public])
         assert (result.exit_code, f"{file} cannot be checked" in result.stderr) == (2, True)

@@ -229,3 +229,15 @@ def test_a_secret_that_somebody_configured_is_not_written_down() -> None:
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("folder", ["", "file"])
+def test_a_folder_that_cannot_be_written_to_is_named_on_one_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    out = tmp_path / folder / "file" / "out"
+
+    result = call("chaos", "run", "--out", str(out))
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert str(out) in result.stderr

@@ -239,7 +239,7 @@ def test_of_a_command_id_that_is_used_again_the_last_outcome_counts() -> None:
 def test_a_side_schema_is_looked_for_first_and_has_a_plain_name() -> None:
     settings = _settings()
 
-    assert beside(settings, "may").database_url.endswith("/none?sslmode=disable&search_path=may%2Cpublic")
+    assert beside(settings, "may").database_url.endswith("/none?sslmode=disable&search_path=%22may%22%2Cpublic")
     for name in _bad_names():
         with pytest.raises(RecoveryError, match="no name for a side schema"):
             beside(settings, name)

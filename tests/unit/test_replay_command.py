@@ -21,6 +21,8 @@ from assessmentstore.output import measured
         (["--until-offset", "3:1200"], "add --schema NAME"),
         (["--schema", "may", "--until", "yesterday"], "'yesterday' is no time"),
         (["--schema", "may", "--until-offset", "3"], "'3' is no PARTITION:OFFSET"),
+        (["--schema", "may", "--until-offset", "3:5", "--until-offset", "3:9"], "named twice"),
+        (["--schema", "may", "--until", "0001-01-01T00:00:00+01:00"], "is no time"),
         (["--schema", "public"], "'public' is no name for a side schema"),
         (["--schema", "may", "--until-offset", "1000:5"], "there is no partition 1000"),
     ],

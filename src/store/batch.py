@@ -217,9 +217,7 @@ class BatchTransaction:
             audit.extend((partition, *audit_row(*each)) for each in zip(part.accepted, links, strict=True))
             after |= last
         states = _state_writes(changes.values(), befores, after)
-        written = await write_together(
-            self._connection, [*states, *_rows("insert_audit", audit), *_writes_besides(changes)]
-        )
+        written = await self._write_all([*states, *_rows("insert_audit", audit), *_writes_besides(changes)])
         for write in states:
             expected, count = len(write.parameters[0]), written[write.query]
             if count != expected:
@@ -231,6 +229,13 @@ class BatchTransaction:
             for letter in part.dead_letters:
                 await self._connection.execute(QUERIES["insert_dead_letter"], partition, *dead_letter_row(letter))
         return after
+
+    async def _write_all(self, writes: Sequence[Write]) -> dict[str, int]:
+        try:
+            return await write_together(self._connection, writes)
+        except asyncpg.ForeignKeyViolationError as error:
+            # The update of an assessment that is gone finds no row, and its audit row has nothing to stand under.
+            raise StaleViewError(f"an assessment is no longer in Postgres: {error}") from error
 
     async def rewrite(self, partition: int, changes: BatchChanges) -> None:
         """Write assessments anew from their creations on, whatever is there of them; counters stay; for a repair."""

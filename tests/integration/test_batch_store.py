@@ -146,6 +146,17 @@ async def test_a_version_that_was_changed_behind_our_back_is_never_overwritten(s
     assert await pools.read.fetchval("SELECT next_offset FROM command_offsets") == 1
 
 
+async def test_what_was_deleted_behind_our_back_is_decided_again(store: BatchStore, pools: Pools) -> None:
+    mine = await claim(store)
+    states = (await apply(store, mine, command(0, "create"))).changes.after
+    for table in ("audit_trail", "search", "states"):
+        await pools.write.execute(f"DELETE FROM assessment_{table}")
+    mine = await store.claim(TOPIC, 0, owner="one", epoch=mine.epoch)
+
+    with pytest.raises(StaleViewError):
+        await apply(store, mine, command(1, "start"), states=dict(states))
+
+
 async def test_a_head_that_is_not_the_one_in_postgres_is_never_chained_to(store: BatchStore, pools: Pools) -> None:
     """A view may have one from another life of the assessment: the batch is decided again, and Postgres' own counts."""
     mine = await claim(store)

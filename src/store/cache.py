@@ -10,6 +10,8 @@ vouches for. So a position begins anew like this:
 1. There is another generation: whoever read Postgres before, and fills now, is refused.
 2. Every state is forgotten.
 3. The position is set: what is filled from here on was read after all that it stands for.
+
+Whoever forgets entries begins another generation too: a reader must not fill in again what was just deleted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Step 6 of a batch: events, rejections, dead letters and emitted watermarks in one Kafka transaction.
 
-The partitions of a worker share a producer, and whatever of them waits is one transaction (docs/adr/0020).
+The partitions of a worker share a publisher, and whatever of them waits is one transaction (docs/adr/0020).
 """
 
 from __future__ import annotations

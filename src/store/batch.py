@@ -32,7 +32,7 @@ from .rows import (
 )
 from .search import is_indexed, search_row, search_writes
 from .totals import totals_change, totals_writes
-from .writes import Write, write_together
+from .writes import Write, write_rows, write_together
 
 
 class FencedError(AssessmentStoreError):
@@ -217,7 +217,7 @@ class BatchTransaction:
             audit.extend((partition, *audit_row(*each)) for each in zip(part.accepted, links, strict=True))
             after |= last
         states = _state_writes(changes.values(), befores, after)
-        written = await self._write_all([*states, *_rows("insert_audit", audit), *_writes_besides(changes)])
+        written = await self._write_all([*states, *write_rows("insert_audit", audit), *_writes_besides(changes)])
         for write in states:
             expected, count = len(write.parameters[0]), written[write.query]
             if count != expected:
@@ -277,7 +277,7 @@ def _state_writes(
                 created.append((*state_row(record), after[key]))
             else:
                 updated.append((*update_row(before.version, record), befores[key].stored, after[key]))
-    return [*_rows("insert_states", created), *_rows("update_states", updated)]
+    return [*write_rows("insert_states", created), *write_rows("update_states", updated)]
 
 
 def _writes_besides(changes: Mapping[int, BatchChanges]) -> list[Write]:
@@ -286,13 +286,8 @@ def _writes_besides(changes: Mapping[int, BatchChanges]) -> list[Write]:
     refused = [(partition, *refused_row(item)) for partition, part in changes.items() for item in part.refused]
     counted = {partition: totals_change(part.before, part.after) for partition, part in changes.items()}
     return [
-        *_rows("insert_metrics", [row for item in accepted if (row := metric_row(item))]),
-        *_rows("insert_rejections", refused),
+        *write_rows("insert_metrics", [row for item in accepted if (row := metric_row(item))]),
+        *write_rows("insert_rejections", refused),
         *totals_writes(counted),
         *search_writes([search_row(item.after) for item in accepted if is_indexed(item.event)]),
     ]
-
-
-def _rows(query: str, rows: Sequence[tuple[object, ...]]) -> list[Write]:
-    """A write of rows, if there are any."""
-    return [Write(query, columns(rows))] if rows else []

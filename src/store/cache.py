@@ -93,7 +93,7 @@ class SharedCache:
             # First the positions, then the state: it is at least as fresh as they were.
             pipeline.mget([self._generation_key, *map(self._position_key, partitions)])
             pipeline.hget(self._key(assessment_id), "d")
-            (generation, *reflected), value = map(_unspoilt, await pipeline.execute(raise_on_error=False))
+            (generation, *reflected), value = await _answers(pipeline)
         applied = _positions(partitions, reflected)
         fresh = positions is None or positions.reached_by(applied)
         state = read_copy(assessment_id, value) if value is not None and fresh else None
@@ -109,7 +109,7 @@ class SharedCache:
             pipeline = self._redis.pipeline(transaction=False)
             for assessment_id in assessment_ids:
                 pipeline.hget(self._key(assessment_id), "d")
-            found = list(map(_unspoilt, await pipeline.execute(raise_on_error=False)))
+            found = await _answers(pipeline)
         pairs = zip(assessment_ids, found, strict=True)
         return read_copies({key: value for key, value in pairs if value is not None})
 
@@ -140,7 +140,7 @@ class SharedCache:
             pipeline = self._redis.pipeline(transaction=False)
             for assessment_id in assessment_ids:
                 pipeline.hmget(self._key(assessment_id), "v", "d")
-            found = list(map(_unspoilt, await pipeline.execute(raise_on_error=False)))
+            found = await _answers(pipeline)
         entries = zip(assessment_ids, map(_entry, found), strict=True)
         return {key: entry for key, entry in entries if entry is not None}
 
@@ -358,13 +358,15 @@ def _positions(partitions: Iterable[int], found: Iterable[Any]) -> dict[int, int
     }
 
 
-def _unspoilt(found: Any) -> Any:
-    """One answer of several; nothing where a key has another type than it should: that is no outage of Redis."""
-    if isinstance(found, ResponseError) and str(found).startswith("WRONGTYPE"):
-        return None
-    if isinstance(found, Exception):
-        raise found
-    return found
+async def _answers(pipeline: Pipeline) -> list[Any]:
+    """All answers; nothing where a key has another type than it should: that is no outage of Redis."""
+    answers: list[Any] = await pipeline.execute(raise_on_error=False)
+    for place, answer in enumerate(answers):
+        if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+            answers[place] = None
+        elif isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 def _entry(found: Any) -> CacheEntry | None:

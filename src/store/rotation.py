@@ -91,22 +91,8 @@ def _resealed(keys: KeyRing, assessment_id: str, text: str | None) -> str | None
 
 
 _TABLES = (
-    _Table(
-        "states",
-        QUERIES["keys_of_states"],
-        QUERIES["hold_states"],
-        QUERIES["reseal_states"],
-        "",
-        _state,
-    ),
-    _Table(
-        "events",
-        QUERIES["keys_of_events"],
-        QUERIES["hold_events"],
-        QUERIES["reseal_events"],
-        -1,
-        _event,
-    ),
+    _Table("states", QUERIES["keys_of_states"], QUERIES["hold_states"], QUERIES["reseal_states"], "", _state),
+    _Table("events", QUERIES["keys_of_events"], QUERIES["hold_events"], QUERIES["reseal_events"], -1, _event),
     _Table(
         "webhooks",
         QUERIES["keys_of_webhooks"],
@@ -133,14 +119,7 @@ _TABLES = (
         b"",
         _quarantined,
     ),
-    _Table(
-        "reports",
-        QUERIES["keys_of_reports"],
-        QUERIES["hold_reports"],
-        QUERIES["reseal_reports"],
-        "",
-        _report,
-    ),
+    _Table("reports", QUERIES["keys_of_reports"], QUERIES["hold_reports"], QUERIES["reseal_reports"], "", _report),
 )
 
 TABLES = tuple(table.name for table in _TABLES)

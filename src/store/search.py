@@ -13,9 +13,8 @@ from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.events import AssessmentEvent, EventType
 from ..models.sealed import MEMBER
-from .rows import columns
 from .totals import LONGEST_SERVER_NAME, owner_scope
-from .writes import Write
+from .writes import Write, write_rows
 
 # A longer word is parted: a lexeme has 2 KB at most.
 _WORD = re.compile(r"[^\W_]{1,100}")
@@ -64,8 +63,7 @@ def search_writes(rows: Sequence[SearchRow]) -> list[Write]:
     last = {row.assessment_id: row for row in rows}
     if not last:
         return []
-    words_write = Write("learn_words", [vocabulary(rows)])
-    return [words_write, Write("put_search_rows", columns(last.values()))]
+    return [Write("learn_words", [vocabulary(rows)]), *write_rows("put_search_rows", last.values())]
 
 
 def search_row(record: AssessmentRecord) -> SearchRow:

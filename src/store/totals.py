@@ -5,7 +5,6 @@ Everybody's assessments and each owner's are counted apart, so that an answer fo
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,7 @@ from typing import Any
 
 from ..models.assessment import AssessmentRecord, AssessmentState
 from ..models.base import MAX_ID_LENGTH
-from .rows import columns
-from .writes import Write
+from .writes import Write, write_rows
 
 EVERYBODY = ""
 """The scope that counts all assessments; no user has this id."""
@@ -32,9 +30,6 @@ QUARTER = timedelta(minutes=15)
 
 ENDED = (AssessmentState.COMPLETED, AssessmentState.FAILED, AssessmentState.CANCELLED)
 """The states that servers and days are counted by; the rest is active."""
-
-# Of the rows by state, by server and by creation.
-_QUERIES = ("add_totals_by_state", "add_totals_by_server", "add_totals_by_creation")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -80,8 +75,11 @@ def totals_change(
 def totals_writes(changes: Mapping[int, TotalsChange]) -> list[Write]:
     """What moves the counters, each change in its slot: a command partition's, or that of maintenance."""
     of_slots = [change.rows(slot) for slot, change in sorted(changes.items())]
-    tables = [list(itertools.chain.from_iterable(rows)) for rows in zip(*of_slots, strict=True)]
-    return [Write(query, columns(rows)) for query, rows in zip(_QUERIES, tables, strict=True) if rows]
+    return [
+        *write_rows("add_totals_by_state", [row for by_state, _, _ in of_slots for row in by_state]),
+        *write_rows("add_totals_by_server", [row for _, by_server, _ in of_slots for row in by_server]),
+        *write_rows("add_totals_by_creation", [row for _, _, by_creation in of_slots for row in by_creation]),
+    ]
 
 
 def owner_scope(record: AssessmentRecord) -> str | None:

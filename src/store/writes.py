@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from .postgres import Connection
 from .queries import QUERIES
+from .rows import columns
 
 _PARAMETER = re.compile(r"\$(\d+)")
 
@@ -18,6 +19,12 @@ class Write(NamedTuple):
 
     query: str
     parameters: Sequence[Any]
+
+
+def write_rows(query: str, rows: Iterable[Sequence[Any]]) -> list[Write]:
+    """A write whose parameters are the columns of rows, if there are any."""
+    parameters = columns(rows)
+    return [Write(query, parameters)] if parameters else []
 
 
 async def write_together(connection: Connection, writes: Sequence[Write]) -> dict[str, int]:

@@ -39,8 +39,6 @@ def test_package_data_names_every_file_that_is_not_python() -> None:
 def test_every_query_is_used_and_every_used_query_exists() -> None:
     code = "".join(file.read_text() for folder in ("store", "web") for file in (SRC / folder).glob("*.py"))
 
-    read = set(re.findall(r'QUERIES\["(\w+)"\]', code))
-    named = set(re.findall(r'"(\w+)"', code))
+    used = set(re.findall(r'(?:QUERIES\[|\bWrite\(|\bwrite_rows\()"(\w+)"', code))
 
-    assert read <= set(QUERIES)
-    assert set(QUERIES) <= named
+    assert used == set(QUERIES)

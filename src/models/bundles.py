@@ -31,8 +31,14 @@ _SEALED_AS = b"assessmentstore audit bundle 1\n"
 _MEMBERS = {"kind", "assessmentId", "exportedAt", "state", "rows", "checkpoints", "seal"}
 _ROW_MEMBERS = {"entry", "hash", "proof"}
 
-# Of a member that stands twice, one reader takes the first and another the last: neither may pass for what was signed.
-_TWICE = " stands twice"
+
+class _Twice(str):
+    """Stands beside a member that is there twice: its type tells it from a member that somebody named so.
+
+    Of such a member one reader takes the first and another the last: neither may pass for what was signed.
+    """
+
+    __slots__ = ()
 
 
 class NotABundleError(ValueError):
@@ -77,7 +83,7 @@ def read_bundle(data: bytes) -> JsonObject:
             names = [name for name, _ in pairs]
             twice = {name for name in names if names.count(name) > 1}
             repeated.extend(twice)
-            found |= dict.fromkeys(f"{name}{_TWICE}" for name in twice)
+            found |= dict.fromkeys(_Twice(f"{name} stands twice") for name in twice)
         return found
 
     try:
@@ -94,7 +100,7 @@ def read_bundle(data: bytes) -> JsonObject:
 def _repeated(value: Any) -> Iterator[str]:
     """The members that stand twice, as `read_bundle` left word of them."""
     if isinstance(value, dict):
-        yield from (f"its member {name}" for name in value if name.endswith(_TWICE))
+        yield from (f"its member {name}" for name in value if isinstance(name, _Twice))
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from _repeated(item)
 

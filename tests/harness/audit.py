@@ -49,7 +49,12 @@ class Records:
     async def live(self, *assessment_ids: str, name: str = "") -> None:
         """A whole life of some assessments: with fractions, large numbers, and text of all kinds."""
         data = request(
-            metadata={"\U0001f600": 1e16, "\ufb33": -0.0, "n": [1.5, 1e-7, 2**53 + 1, {"ä": "\x1f\u2028"}]},
+            metadata={
+                "\U0001f600": 1e16,
+                "\ufb33": -0.0,
+                "n stands twice": 1,
+                "n": [1.5, 1e-7, 2**53 + 1, {"ä": "\x1f\u2028"}],
+            },
             options={"timeout": 1500.0, "customOptions": {"depth": {"deeper": [True, None]}}},
         )
         for key in assessment_ids:

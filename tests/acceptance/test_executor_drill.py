@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.harness.compliance import ScriptedServer, scripted_server, served_by
 from tests.harness.installation import Installation
+from tests.harness.judge import settled
 from tests.harness.load import open_sender
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster
@@ -78,6 +79,7 @@ async def test_each_assessment_ends_once_in_its_right_state(
 
     await eventually(lambda: is_empty(installation), "every execution ended", deadline=DEADLINE)
     assert await states(installation) == {name: SCRIPTS[script] for name, script in names.items()}
+    await settled(installation)
     settings = installation.settings
     events = await read_topic(settings, settings.events_topic, settings.topic_partitions)
     told = defaultdict(list)

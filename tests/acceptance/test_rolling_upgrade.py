@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 import pytest
 from tests.harness.installation import Installation
-from tests.harness.judge import assert_exactly_once
+from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import under_load
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
@@ -180,6 +180,7 @@ async def test_nobody_notices_that_every_process_is_replaced(
 
         callers.stopping = True
         await asyncio.gather(*leading)
+        await settled(installation)
         events = await _events_of_http(installation)
         await eventually(lambda: _as_many(callers, events), "the feed to tell all")
     finally:

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from tests.harness.certificates import Authority, Issued
 from tests.harness.installation import Installation
+from tests.harness.judge import settled
 from tests.harness.secured import CERTIFIED, PASSWORD, USER, Secured, secured_services
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
@@ -295,6 +296,7 @@ async def test_all_of_it_works_over_tls(doors: Doors) -> None:
         done = await web.ask("POST", "/assessments/a-1/complete", {"result": {"overallScore": 97}})
 
         assert (done.status, done.body["state"]) == (200, "completed")
+        await settled(doors.certificates)
         assert await _events(doors.certificates) == [1, 2, 3]
         health = (await web.ask("GET", "/health")).body
         assert health["overall"] == "healthy", health

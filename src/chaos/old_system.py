@@ -28,8 +28,8 @@ _LIVES = 25
 _POLL_SECONDS = 0.2
 _PAUSE_SECONDS = 0.5
 
-# What the bridge has not taken by then is missing.
-_MOST_SECONDS = 150.0
+# How much longer than the telling it may take; what the bridge has not taken by then is missing.
+_LATE_SECONDS = 150.0
 
 UNTOLD = """
 SELECT count(*) FROM command_offsets AS fence LEFT JOIN legacy_told AS told USING (partition)
@@ -83,7 +83,7 @@ class OldSystem:
     async def happen(self, fault: Fault, installation: Installation) -> None:
         """Tell everything, kill the bridge in the middle, and return when all is taken; the bridge goes on."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_MOST_SECONDS):
+            async with asyncio.timeout(fault.seconds + _LATE_SECONDS):
                 await self._start(installation)
                 await self._until_it_runs()
                 half = len(self.told) // 2

@@ -9,6 +9,7 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,8 @@ class Child:
     def kill(self) -> None:
         """End it and whatever it started, at once."""
         if self.process.returncode is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended by itself, and the loop is not told yet
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def _trouble(self, what: str) -> ChildEndedError:
         with self.log.open("rb") as file:

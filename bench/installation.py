@@ -22,6 +22,7 @@ from tests.harness.installation import (
 )
 
 from assessmentstore import bootstrap, services
+from assessmentstore.interrupts import end_as_by_ctrl_c
 from assessmentstore.services import Services
 from assessmentstore.settings import Settings
 
@@ -32,7 +33,8 @@ _numbers = itertools.count(1)
 
 @asynccontextmanager
 async def running_services() -> AsyncIterator[tuple[Settings, Services]]:
-    """The services of the environment, or others that end with the run."""
+    """The services of the environment, or others that end with the run, also where that is told to end."""
+    end_as_by_ctrl_c()
     with tempfile.TemporaryDirectory(prefix="assessmentstore-bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings.load(data_dir=_open_to_all(folder), topic_partitions=_PARTITIONS)
         try:

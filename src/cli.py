@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from .commands import PARTS, chaos, dead_letters
+from .interrupts import end_as_by_ctrl_c
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -269,4 +270,5 @@ for part in PARTS:
 
 def main() -> None:
     """Run the command line."""
+    end_as_by_ctrl_c()
     app(prog_name="assessmentstore")

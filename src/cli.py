@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 
 from .commands import PARTS, chaos, dead_letters
 from .interrupts import end_as_by_ctrl_c
+from .output import BrokenOffError
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -19,6 +21,7 @@ from .interrupts import end_as_by_ctrl_c
 _FAILURE = 1
 _USAGE = 2
 _TIMED_OUT = 3
+_BROKEN_OFF = 130
 
 
 class _OneLineErrors(TyperGroup):
@@ -29,12 +32,19 @@ class _OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except typer.Exit:
             raise
+        except (KeyboardInterrupt, BrokenOffError) as error:
+            raise _broken_off(error) from error
         except Exception as error:
             code = _exit_code(error)
             if code is None:
                 raise
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(code) from error
+
+
+def _broken_off(interruption: BaseException) -> typer.Exit:
+    typer.echo(str(interruption) or "Broken off", err=True)
+    return typer.Exit(_BROKEN_OFF)
 
 
 def _exit_code(error: Exception) -> int | None:
@@ -271,4 +281,7 @@ for part in PARTS:
 def main() -> None:
     """Run the command line."""
     end_as_by_ctrl_c()
-    app(prog_name="assessmentstore")
+    try:
+        app(prog_name="assessmentstore")
+    except KeyboardInterrupt as early:  # before any command has begun
+        sys.exit(_broken_off(early).exit_code)

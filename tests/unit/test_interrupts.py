@@ -1,12 +1,19 @@
-"""Whoever is told to end tidies up, in whichever way he is told."""
+"""Whoever is told to end tidies up and says how far he was, in whichever way he is told."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from assessmentstore import cli
+from assessmentstore.output import BrokenOffError, measured, progress
 
 _PROGRAM = """
 import asyncio, signal
@@ -85,3 +92,51 @@ def test_what_is_to_outlive_its_terminal_does() -> None:
 
 def test_a_bench_that_is_told_to_end_ends_its_services() -> None:
     assert _ends(_BENCH, signal.SIGTERM) == ["services end"]
+
+
+def _import_a_third(interruption: type[BaseException]) -> None:
+    with measured("importing", "records") as done:
+        done.expect(3000)
+        done.passed(1000)
+        raise interruption
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, asyncio.CancelledError])
+def test_a_task_of_known_size_that_is_broken_off_says_how_far_it_was(interruption: type[BaseException]) -> None:
+    with pytest.raises(BrokenOffError) as told:
+        _import_a_third(interruption)
+
+    assert str(told.value) == "Broken off while importing: 1,000 of 3,000 records; run it again to finish"
+
+
+def test_any_task_that_is_broken_off_is_named() -> None:
+    with pytest.raises(BrokenOffError, match=r"^Broken off while deleting; run it again"), progress("deleting"):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", [["import"], ["verify", "--export"]], ids=" ".join)
+def test_a_command_that_is_broken_off_says_so_on_one_line(tmp_path: Path, command: list[str]) -> None:
+    export = tmp_path / "export"
+    os.mkfifo(export)  # which is at the place where it was opened until more comes
+    whole = [sys.executable, "-m", "assessmentstore", "legacy", *command, str(export)]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process, export.open("w"):
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+
+    assert re.fullmatch(r"Broken off while checking: \d+ of \d+ bytes; run it again to finish\n", told), told
+    assert process.returncode == 130
+
+
+def test_a_command_that_is_broken_off_before_it_has_begun_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupt)
+    monkeypatch.setattr(cli, "end_as_by_ctrl_c", lambda: None)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Broken off\n")

@@ -188,6 +188,17 @@ async def test_what_is_no_valid_request(monkeypatch: pytest.MonkeyPatch) -> None
     assert other == documented("UNSUPPORTED_MEDIA_TYPE")
 
 
+async def test_the_body_of_a_delete_is_read_and_documented() -> None:
+    (delete,) = [route for route in ROUTES if route.name == "deleteAssessment"]
+    calls = [too_large(delete, 2**20), of_another_type(delete), invalid(delete)]
+    async with serving(app.build_app(alone())) as base, ClientSession(headers=bearer()) as session:
+        answers = [await made.ask(session, base) for made in calls]
+
+    assert [told.status for told in answers] == [413, 415, 400]
+    for told in answers:
+        DOCUMENT.check(delete, told)
+
+
 async def test_no_route_but_a_probe_ignores_a_parameter_that_it_does_not_have() -> None:
     found, probed = {}, {}
     async with serving(app.build_app(alone())) as base, ClientSession(headers=bearer()) as session:

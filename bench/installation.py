@@ -23,6 +23,7 @@ from tests.harness.installation import (
 )
 
 from assessmentstore import bootstrap, services
+from assessmentstore.interrupts import end_as_by_ctrl_c
 from assessmentstore.services import Services
 from assessmentstore.services.kafka import JVM_OPTIONS
 from assessmentstore.settings import Settings
@@ -37,7 +38,8 @@ _numbers = itertools.count(1)
 
 @asynccontextmanager
 async def running_services() -> AsyncIterator[tuple[Settings, Services]]:
-    """The services of the environment, or others that end with the run."""
+    """The services of the environment, or others that end with the run, also where that is told to end."""
+    end_as_by_ctrl_c()
     os.environ.setdefault(JVM_OPTIONS, _LONG_LIVED)
     with tempfile.TemporaryDirectory(prefix="assessmentstore-bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings.load(data_dir=_open_to_all(folder), topic_partitions=_PARTITIONS)

@@ -16,7 +16,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
 from assessmentstore.models.commands import Command, CommandHeader
-from assessmentstore.models.envelope import decode_command, event_headers
+from assessmentstore.models.emitted import event_headers
+from assessmentstore.models.envelope import decode_command
 from assessmentstore.models.errors import Rejection
 from assessmentstore.models.events import AssessmentEvent
 from assessmentstore.models.machine import decide, evolve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from .commands import PARTS, chaos, dead_letters
+from .interrupts import end_as_by_ctrl_c
+from .output import BrokenOffError
 
 # Everything slow is imported where it is used: `--help` and a wrong option answer at once.
 # ruff: noqa: PLC0415
@@ -18,6 +21,7 @@ from .commands import PARTS, chaos, dead_letters
 _FAILURE = 1
 _USAGE = 2
 _TIMED_OUT = 3
+_BROKEN_OFF = 130
 
 
 class _OneLineErrors(TyperGroup):
@@ -28,12 +32,19 @@ class _OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except typer.Exit:
             raise
+        except (KeyboardInterrupt, BrokenOffError) as error:
+            raise _broken_off(error) from error
         except Exception as error:
             code = _exit_code(error)
             if code is None:
                 raise
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(code) from error
+
+
+def _broken_off(interruption: BaseException) -> typer.Exit:
+    typer.echo(str(interruption) or "Broken off", err=True)
+    return typer.Exit(_BROKEN_OFF)
 
 
 def _exit_code(error: Exception) -> int | None:
@@ -269,4 +280,8 @@ for part in PARTS:
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="assessmentstore")
+    end_as_by_ctrl_c()
+    try:
+        app(prog_name="assessmentstore")
+    except KeyboardInterrupt as early:  # before any command has begun
+        sys.exit(_broken_off(early).exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 # Of a long task, where nobody looks at a bar but somebody may read a log.
 _LINE_SECONDS = 5.0
+
+
+class BrokenOffError(Exception):
+    """Somebody had enough, with Ctrl-C; the message says how far it was."""
 
 
 def for_people(stream: TextIO) -> bool:
@@ -80,13 +85,23 @@ def print_event(event: Mapping[str, Any], as_json: bool) -> None:
 
 
 @contextmanager
+def _broken_off(task: str, so_far: Callable[[], object] = str) -> Iterator[None]:
+    """Tell of Ctrl-C how far the task was; within a coroutine it comes as a cancellation."""
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        words = filter(None, (f"Broken off while {task}", str(so_far())))
+        raise BrokenOffError(f"{': '.join(words)}; run it again to finish") from error
+
+
+@contextmanager
 def progress(task: str) -> Iterator[Callable[[str], None]]:
     """Show on standard error that a long task goes on; what is yielded tells its steps."""
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)
-    with console.status(Text(task)):  # moves on a terminal, and is nothing elsewhere
+    with _broken_off(task), console.status(Text(task)):  # moves on a terminal, and is nothing elsewhere
         yield lambda line: console.print(line, markup=False, soft_wrap=True)
 
 
@@ -110,17 +125,22 @@ class Measured:
         self.done += count
         self._show(self)
 
+    @property
+    def so_far(self) -> str:
+        """How much of how much is done."""
+        return f"{self.done:,} of {self.total:,} {self._unit}"
+
     def __str__(self) -> str:
         rate = self.done / max(time.monotonic() - self._started, 0.001)
         left = (self.total - self.done) / rate if rate else 0
-        return f"{self.done:,} of {self.total:,} {self._unit}, {rate:,.0f}/s, {_duration(left)} left"
+        return f"{self.so_far}, {rate:,.0f}/s, {_duration(left)} left"
 
 
 @contextmanager
 def measured(task: str, unit: str) -> Iterator[Measured]:
     """Show how far a long task is, its rate and the time left: a bar on a terminal, a line now and then elsewhere."""
     if for_people(sys.stderr):
-        with _measured_bar(task, unit) as shown:
+        with _measured_bar(task, unit) as shown, _broken_off(task, lambda: shown.so_far):
             yield shown
         return
     told = time.monotonic()
@@ -132,7 +152,8 @@ def measured(task: str, unit: str) -> Iterator[Measured]:
             typer.echo(f"{task}: {measure}", err=True)
 
     measure = Measured(unit, show)
-    yield measure
+    with _broken_off(task, lambda: measure.so_far):
+        yield measure
     typer.echo(f"{task}: {measure}", err=True)
 
 

@@ -107,18 +107,10 @@ class PartitionProcessor:
     def __init__(
         self, shared: PartitionProcessors, partition: int, table: StateTable, checkpoints: Checkpoints
     ) -> None:
-        self._settings = shared.settings
+        self._shared = shared
         self._partition = partition
-        self._owner = shared.owner
-        self._store = shared.store
-        self._cache = shared.cache
         self._table = table
         self._checkpoints = checkpoints
-        self._committer = shared.committer
-        self._publishers = shared.publishers
-        self._crash_points = shared.crash_points
-        self._tell = shared.tell
-        self._keys = shared.keys
         self._publisher: Publisher | None = None
         self._claim: PartitionClaim | None = None
         self._cache_position: int | None = None
@@ -143,24 +135,24 @@ class PartitionProcessor:
             UnavailableError: Postgres or Kafka is away.
         """
         self._published, self._is_cautious = False, self._claim is not None
-        publisher = self._publisher = await self._publishers.current()
+        publisher = self._publisher = await self._shared.publishers.current()
         epoch = None if self._claim is None else self._claim.epoch
-        self._claim = await self._store.claim(
-            self._settings.commands_topic,
+        self._claim = await self._shared.store.claim(
+            self._shared.settings.commands_topic,
             self._partition,
-            owner=self._owner,
+            owner=self._shared.owner,
             epoch=epoch,
             producer=publisher.name,
         )
-        self._crash_points.reach(CrashPoint.CLAIMED)
+        self._shared.crash_points.reach(CrashPoint.CLAIMED)
         # The order is the argument: once the claim before cannot commit any more, and every producer that its owners
         # have named cannot publish any more, neither the applied position nor the watermark can move.
-        await self._publishers.fence(self._claim.former_producers)
+        await self._shared.publishers.fence(self._claim.former_producers)
         await self._catch_up_table()
         await self._catch_up_cache()
         await self._resume()
-        await self._store.forget_former_producers(self._claim, publisher.name)
-        self._crash_points.reach(CrashPoint.RESUMED)
+        await self._shared.store.forget_former_producers(self._claim, publisher.name)
+        self._shared.crash_points.reach(CrashPoint.RESUMED)
 
     async def apply(self, records: Sequence[Record]) -> None:
         """Apply a batch of records; those that are applied already are passed over.
@@ -171,8 +163,8 @@ class PartitionProcessor:
         """
         with self._step("decode"):
             position = self.next_offset
-            batch = [decode(record, self._keys) for record in records if record.offset >= position]
-        self._crash_points.reach(CrashPoint.DECODED)
+            batch = [decode(record, self._shared.keys) for record in records if record.offset >= position]
+        self._shared.crash_points.reach(CrashPoint.DECODED)
         if batch:
             await self._apply(batch, records)
             self._is_cautious = False
@@ -188,7 +180,7 @@ class PartitionProcessor:
             await self._catch_up_cache()
         if self._claimed.emitted_offset < self._claimed.next_offset and self._published:
             self._claim = replace(self._claimed, emitted_offset=self._claimed.next_offset)
-            await self._store.record_emitted(self._claim)
+            await self._shared.store.record_emitted(self._claim)
         await self._checkpoints.make_due(self._claimed, self._publishing)
 
     async def _apply(self, batch: Sequence[Decoded], records: Sequence[Record]) -> None:
@@ -207,7 +199,7 @@ class PartitionProcessor:
         await self._refresh(folded, end)
         with self._step("publish"):
             await self._publish(folded, end)
-        self._tell(folded.changes.after)
+        self._shared.tell(folded.changes.after)
         observe_batch(batch, folded)
 
     async def _commit(self, batch: Sequence[Decoded]) -> Folded:
@@ -218,11 +210,11 @@ class PartitionProcessor:
         """
         share = Share(self._claimed, self._table, batch)
         with self._step("commit"):
-            folded = await self._committer.commit(share, alone=self._is_cautious)
+            folded = await self._shared.committer.commit(share, alone=self._is_cautious)
         self._published = False
         self._committed_from = self._claimed.next_offset
         self._claim = replace(self._claimed, next_offset=share.end)
-        self._crash_points.reach(CrashPoint.COMMITTED)
+        self._shared.crash_points.reach(CrashPoint.COMMITTED)
         BATCH_SIZE.observe(len(batch))
         return folded
 
@@ -232,14 +224,14 @@ class PartitionProcessor:
             after = folded.changes.after
             values = {key: state.to_json() for key, state in after.items()}
             self._table.apply(values, position=end, records=after, heads=folded.heads)
-            self._crash_points.reach(CrashPoint.TABLE_WRITTEN)
+            self._shared.crash_points.reach(CrashPoint.TABLE_WRITTEN)
             messages = [reply_message(header, outcome) for header, outcome in folded.replies]
             if after:
                 messages.append(changes_message(after.values()))
             states = {key: (state.version, values[key]) for key, state in after.items()}
             created = [key for key, before in folded.changes.before.items() if before is None]
             try:
-                self._cache_position = await self._cache.reflect(
+                self._cache_position = await self._shared.cache.reflect(
                     self._partition,
                     start=self._committed_from,
                     end=end,
@@ -251,13 +243,13 @@ class PartitionProcessor:
                 self._cache_position = None
         if self._cache_position not in (None, end):
             await self._catch_up_cache()
-        self._crash_points.reach(CrashPoint.REFRESHED)
+        self._shared.crash_points.reach(CrashPoint.REFRESHED)
 
     async def _publish(self, folded: Folded, end: int) -> None:
         """Step 6."""
         await self._publish_outbox(folded.changes.outbox(), end)
         self._published = True
-        self._crash_points.reach(CrashPoint.PUBLISHED)
+        self._shared.crash_points.reach(CrashPoint.PUBLISHED)
 
     async def _publish_outbox(self, outbox: Outbox, end: int) -> None:
         await self._publishing.publish(self._partition, outbox, end, alone=self._is_cautious)
@@ -274,7 +266,7 @@ class PartitionProcessor:
             )
         position = max(watermark, claim.emitted_offset)
         for end in _steps(position, claim.next_offset):
-            await self._publish_outbox(await self._store.outbox(self._partition, position, end), end)
+            await self._publish_outbox(await self._shared.store.outbox(self._partition, position, end), end)
             RESUMED.inc(end - position)
             position = end
         self._published = True
@@ -288,7 +280,7 @@ class PartitionProcessor:
             self._table.apply({}, position=end)
             return
         for step in _steps(position, end):
-            changed = await self._store.changed_since(self._partition, position, step)
+            changed = await self._shared.store.changed_since(self._partition, position, step)
             self._table.apply({key: state.to_json() for key, state in changed.items()}, position=step)
             position = step
 
@@ -296,13 +288,13 @@ class PartitionProcessor:
         """Bring Redis to the claimed position, from wherever it is; while it is away, nothing."""
         end = self._claimed.next_offset
         try:
-            position = await self._cache.reflect(self._partition, start=end, end=end, states={})
+            position = await self._shared.cache.reflect(self._partition, start=end, end=end, states={})
             if position > end:
-                await self._cache.forget_position(self._partition)
+                await self._shared.cache.forget_position(self._partition)
             for step in _steps(position, end):
-                changed = await self._store.changed_since(self._partition, position, step)
+                changed = await self._shared.store.changed_since(self._partition, position, step)
                 states = {key: (state.version, state.to_json()) for key, state in changed.items()}
-                await self._cache.reflect(
+                await self._shared.cache.reflect(
                     self._partition,
                     start=position,
                     end=step,

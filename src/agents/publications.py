@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 
 from ..models.checkpoints import Checkpoint
-from ..models.envelope import event_headers, rejection_headers
+from ..models.emitted import event_headers, rejection_headers
 from ..models.errors import RejectedCommand
 from ..settings import Settings
 from ..store.changes import DeadLetter, Outbox, Refused

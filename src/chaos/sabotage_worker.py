@@ -95,9 +95,10 @@ def answer_before_commit() -> None:
     """Whoever waits is answered as soon as the batch is decided."""
 
     async def answer(processor: Any, folded: fold.Folded) -> None:
+        cache = processor._shared.cache
         for header, outcome in folded.replies:
             channel, message = reply_message(header, outcome)
-            await processor._cache._redis.publish(processor._cache._prefix + channel, message)
+            await cache._redis.publish(cache._prefix + channel, message)
 
     _once_decided(answer)
 
@@ -176,8 +177,8 @@ def no_catch_up() -> None:
     """A Redis that missed something is told that it did not."""
 
     async def pretend(self: Any) -> None:
-        end = self._claimed.next_offset
-        await self._cache._redis.set(self._cache._position_key(self._partition), end)
+        cache, end = self._shared.cache, self._claimed.next_offset
+        await cache._redis.set(cache._position_key(self._partition), end)
         self._cache_position = end
 
     commands.PartitionProcessor._catch_up_cache = pretend  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..output import for_people, print_answer, print_json
+from ..output import BrokenOffError, for_people, print_answer, print_json
 from .session import FAILED, LONG_PATIENCE, Json, Token, Url, call
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ MOST_LINES = 1_000
 _MOST_BYTES = 8 * 1024 * 1024
 
 _BLOCK_BYTES = 1024 * 1024
-
-_INTERRUPTED = 130
 
 
 @dataclass
@@ -90,9 +88,9 @@ def batch(
 
     try:
         call(url, token, send, patience=LONG_PATIENCE)
-    except KeyboardInterrupt:
-        typer.echo("Broken off: send the same file again to go on, nothing is created twice", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        words = f"Broken off: {tally.created} created, {tally.refused} refused so far"
+        raise BrokenOffError(f"{words}; send the same file again to go on, nothing is created twice") from error
     if people:
         print_answer({"created": tally.created, "refused": tally.refused}, json)
     if tally.refused:

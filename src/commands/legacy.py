@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -20,7 +20,7 @@ from .session import FAILED, Json
 
 if TYPE_CHECKING:
     from ..legacy.export import Export
-    from ..legacy.results import FinalValidationResult, MigrationResult
+    from ..legacy.results import FinalValidationResult, MigrationResult, ValidationResult
     from ..models.base import JsonObject
     from ..store.divergences import Divergences
     from ..store.legacy_imports import LegacyImports
@@ -64,9 +64,7 @@ def import_(
     from ..legacy.export import Export
 
     with closing(Export(file)) as export:
-        with measured("checking", "bytes") as done_so_far:
-            done_so_far.expect(file.stat().st_size)
-            checked = export.check(done_so_far.passed)
+        checked = _check(export)
         told: JsonObject = {"validation": checked.to_wire()}
         if checked.passed or accept_errors:
             done, final = asyncio.run(_import(export))
@@ -78,6 +76,12 @@ def import_(
     _tell(told, report)
     if not passed:
         raise typer.Exit(FAILED)
+
+
+def _check(export: Export) -> ValidationResult:
+    with measured("checking", "bytes") as done_so_far:
+        done_so_far.expect(export.path.stat().st_size)
+        return export.check(done_so_far.passed)
 
 
 async def _import(export: Export) -> tuple[MigrationResult, FinalValidationResult]:
@@ -207,13 +211,21 @@ def verify(
     Example:
       assessmentstore legacy verify --export export.jsonl
     """
-    from ..legacy.verifying import verify as check
+    from ..legacy.export import Export
+    from ..legacy.verifying import Checked
+    from ..legacy.verifying import verify as compare
 
-    async def work(stores: Stores) -> JsonObject:
-        return (await check(stores.rollout, stores.imports, stores.ledger, export)).to_wire()
+    with ExitStack() as stack:
+        checked = None
+        if export is not None:
+            opened = stack.enter_context(closing(Export(export)))
+            checked = Checked(opened, _check(opened))
 
-    with progress("verifying"):
-        answer = asyncio.run(_with_stores(work))
+        async def work(stores: Stores) -> JsonObject:
+            return (await compare(stores.rollout, stores.imports, stores.ledger, checked)).to_wire()
+
+        with progress("verifying"):
+            answer = asyncio.run(_with_stores(work))
     print_answer(answer, json)
     if not answer["passed"]:
         raise typer.Exit(FAILED)

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from ..client.retries import retry_after
 from ..models.compliance import ComplianceRefusal, ComplianceReport
-from ..models.envelope import unstorable
 from ..models.errors import Rejection
+from ..models.storable import unstorable
 from .faults import ComplianceError, FaultKind
 
 MAX_ANSWER_BYTES = 10 * 1024 * 1024

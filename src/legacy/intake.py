@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..models.base import JsonObject
-from ..models.envelope import unstorable
+from ..models.storable import unstorable
 from ..store.divergences import Divergence, Divergences, SeenEvent
 from ..store.encryption import KeyRing
 from ..telemetry import LEGACY_EVENTS

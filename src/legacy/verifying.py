@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
+from typing import NamedTuple
 
 from ..models.base import JsonObject
 from ..store.divergences import Divergences
@@ -18,7 +17,7 @@ from .controller import roll_back
 from .export import QUARANTINE, Export, Findings, quarantine_words
 from .fields import UnreadableError
 from .records import differences, parse_record, record_id
-from .results import FinalValidationResult, RollbackResult
+from .results import FinalValidationResult, RollbackResult, ValidationResult
 
 _MOST_TOLD = 20
 _AT_ONCE = 1000
@@ -66,8 +65,15 @@ async def roll_back_and_wait(rollout: RolloutStore, actor: str, reason: str | No
     )
 
 
+class Checked(NamedTuple):
+    """An export, and what its check found."""
+
+    export: Export
+    result: ValidationResult
+
+
 async def verify(
-    rollout: RolloutStore, imports: LegacyImports, ledger: Divergences, export: Path | None
+    rollout: RolloutStore, imports: LegacyImports, ledger: Divergences, checked: Checked | None
 ) -> FinalValidationResult:
     """Hold everything that is known of the old system against the store.
 
@@ -75,7 +81,7 @@ async def verify(
         rollout: how far the move is.
         imports: what is quarantined, and what the store has.
         ledger: what differs.
-        export: of the old system as it is now; each record of it is compared, and each id of the store looked for.
+        checked: the old system as it is now; each record of it is compared, and each id of the store looked for.
     """
     errors, warnings = Findings(), Findings()
     for entry in await ledger.entries(resolved=False, limit=_AT_ONCE):
@@ -88,8 +94,10 @@ async def verify(
     if untold:
         warnings.add("untold", f"the old system's listeners are not told of {untold} commands yet")
     stats: JsonObject = {"untold": untold, "stored": (await rollout.read()).stored}
-    if export is not None:
-        stats |= await _against(export, imports, errors)
+    if checked is not None:
+        for words in checked.result.errors:
+            errors.add("export", words)
+        stats |= await _against(checked.export, imports, errors)
     return FinalValidationResult(
         passed=not errors.counts,
         errors=errors.texts(),
@@ -99,28 +107,24 @@ async def verify(
     )
 
 
-async def _against(file: Path, imports: LegacyImports, errors: Findings) -> JsonObject:
+async def _against(export: Export, imports: LegacyImports, errors: Findings) -> JsonObject:
     """Every record of an export against the store, and every id of the store against the export."""
-    with closing(Export(file)) as export:
-        checked = await asyncio.to_thread(export.check)
-        for words in checked.errors:
-            errors.add("export", words)
-        compared = 0
-        for records in _records(export):
-            states = await imports.states(list(records))
-            for name, record in records.items():
-                compared += 1
-                stored = states.get(name)
-                if stored is None:
-                    errors.add("lost", f"{name} is not in the store")
-                elif different := differences(record, stored):
-                    errors.add("different", f"{name}: {', '.join(item.field for item in different)}")
-        missing = 0
-        async for name in imports.ids():
-            if not export.has(name):
-                missing += 1
-                errors.add("missing-there", f"{name} is in the store, and not in the export")
-        return {"compared": compared, "missingThere": missing}
+    compared = 0
+    for records in _records(export):
+        states = await imports.states(list(records))
+        for name, record in records.items():
+            compared += 1
+            stored = states.get(name)
+            if stored is None:
+                errors.add("lost", f"{name} is not in the store")
+            elif different := differences(record, stored):
+                errors.add("different", f"{name}: {', '.join(item.field for item in different)}")
+    missing = 0
+    async for name in imports.ids():
+        if not export.has(name):
+            missing += 1
+            errors.add("missing-there", f"{name} is in the store, and not in the export")
+    return {"compared": compared, "missingThere": missing}
 
 
 def _records(export: Export) -> Iterator[dict[str, JsonObject]]:

@@ -1,11 +1,10 @@
-"""CloudEvents 1.0 over Kafka, in structured and binary mode, in and out.
+"""Commands as CloudEvents 1.0 over Kafka, in structured and binary mode.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,9 +28,9 @@ from .commands import (
     fingerprint,
 )
 from .errors import NotACommandError, Rejection
-from .events import AssessmentEvent, EventType
 from .imports import Import
 from .sealed import MEMBER, CommandCipher, UnreadableError, sealed_part
+from .storable import is_suspect, unstorable
 
 SOURCE = "/assessmentstore"
 """`ce_source` of everything that the store emits."""
@@ -51,15 +50,6 @@ USER_AGENT = "useragent"
 
 # An IPv6 address with an IPv4 one in it, and the name of a zone.
 _LONGEST_ADDRESS = 64
-
-_MAX_DEPTH = 64
-_INT64 = 2**63
-
-# Only values that match, or have enough brackets to be nested too deep, are walked: a null byte, or so many digits that
-# the number may not survive as one of 64 bits.
-_NULL_BYTE = b"\\u0000"
-_MANY_DIGITS = b"0" * 19
-_DIGITS_TO_ZERO = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 
 Headers = Iterable[tuple[str, bytes | None]]
 
@@ -262,10 +252,7 @@ def _storable(header: CommandHeader, value: bytes, data: Any) -> Rejection | Non
         return Rejection.invalid(f"the {USER_AGENT} has {length} characters; the limit is {MAX_USER_AGENT_LENGTH}")
     if not isinstance(data, dict):
         return Rejection.invalid("the data has to be a JSON object")
-    brackets = value.count(b"{") + value.count(b"[")
-    if brackets <= _MAX_DEPTH and not _is_suspect(value):
-        return None
-    reason = unstorable(data)
+    reason = unstorable(data) if is_suspect(value) else None
     return None if reason is None else Rejection.invalid(reason)
 
 
@@ -277,31 +264,6 @@ def is_ip_address(text: str) -> bool:
     except ValueError:
         return False
     return len(text) <= _LONGEST_ADDRESS
-
-
-def _is_suspect(value: bytes) -> bool:
-    # Two passes in C cost a tenth of what a regular expression does.
-    return _NULL_BYTE in value or _MANY_DIGITS in value.translate(_DIGITS_TO_ZERO)
-
-
-def unstorable(value: Any, depth: int = 0) -> str | None:
-    """Why a JSON value cannot be kept in `jsonb` as it is, or nothing."""
-    match value:
-        case str():
-            return "a text has a null byte, which cannot be stored" if "\x00" in value else None
-        case dict() | list():
-            if depth >= _MAX_DEPTH:
-                return f"the data is nested deeper than {_MAX_DEPTH} levels"
-            inner = [*value, *value.values()] if isinstance(value, dict) else value
-            return next((reason for item in inner if (reason := unstorable(item, depth + 1))), None)
-        case bool() | None:
-            return None
-        case int() if not -_INT64 <= value < _INT64:
-            return "a number is out of the range of 64 bits"
-        case float() if not math.isfinite(value) or (abs(value) >= _INT64 and value.is_integer()):
-            return "a number is out of the range of 64 bits"
-        case _:
-            return None
 
 
 def encode_command(
@@ -330,64 +292,3 @@ def encode_command(
         "data": data,
     }
     return orjson.dumps(event)
-
-
-COMMAND_OFFSET = "ce_commandoffset"
-COMMAND_FINGERPRINT = "ce_commandfingerprint"
-
-
-def event_headers(
-    event: AssessmentEvent, traceparent: str | None, offset: int, fingerprint: bytes | None
-) -> list[tuple[str, bytes]]:
-    """The headers of an event in binary mode.
-
-    Args:
-        event: what is told.
-        traceparent: of its command.
-        offset: of its command, on the partition of the commands topic that has the event's number.
-        fingerprint: of its command.
-    """
-    headers = [
-        _SPECVERSION,
-        ("ce_id", event.id.encode()),
-        _EVENT_TYPES[event.type],
-        _SOURCE,
-        ("ce_subject", event.assessment_id.encode()),
-        ("ce_time", event.occurred_at.isoformat().encode()),
-        _CONTENT_TYPE,
-        ("ce_sequence", b"%d" % event.version),
-        (COMMAND_OFFSET, b"%d" % offset),
-    ]
-    _add_optional(headers, traceparent, fingerprint)
-    return headers
-
-
-def _add_optional(headers: list[tuple[str, bytes]], traceparent: str | None, fingerprint: bytes | None) -> None:
-    if fingerprint is not None:
-        headers.append((COMMAND_FINGERPRINT, fingerprint.hex().encode()))
-    if traceparent is not None:
-        headers.append(("traceparent", traceparent.encode()))
-
-
-# Shared by all: a tuple less is an object less for the garbage collector to look at.
-_SPECVERSION = ("ce_specversion", b"1.0")
-_SOURCE = ("ce_source", SOURCE.encode())
-_CONTENT_TYPE = ("content-type", JSON.encode())
-_EVENT_TYPES = {kind: ("ce_type", kind.encode()) for kind in EventType}
-_REJECTED = ("ce_type", b"assessment.rejected")
-
-
-def rejection_headers(header: CommandHeader, at: datetime, offset: int) -> list[tuple[str, bytes]]:
-    """The headers of a rejection in binary mode, with the offset of the refused command."""
-    headers = [
-        _SPECVERSION,
-        ("ce_id", f"{header.id}:rejected".encode()),
-        _REJECTED,
-        _SOURCE,
-        ("ce_subject", header.assessment_id.encode()),
-        ("ce_time", at.isoformat().encode()),
-        _CONTENT_TYPE,
-        (COMMAND_OFFSET, b"%d" % offset),
-    ]
-    _add_optional(headers, header.traceparent, header.fingerprint)
-    return headers

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ..models.checkpoints import Checkpoint
 from ..models.commands import CommandHeader, CommandType
-from ..models.envelope import COMMAND_FINGERPRINT, COMMAND_OFFSET
+from ..models.emitted import COMMAND_FINGERPRINT, COMMAND_OFFSET
 from ..models.errors import ErrorCode, Rejection
 from ..models.events import AssessmentEvent, EventType, event_from_json
 from ..models.letter_marks import LetterMarks

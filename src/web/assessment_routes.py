@@ -34,8 +34,10 @@ _APPLIED = Reply(
     example=examples.STATE,
 )
 
+_REASON = Body(of=Cancel, required=False, example={"reason": "not needed any more"})
 
-def _command(action: str, summary: str, body: Body | None, *, delete: bool = False) -> Route:
+
+def _command(action: str, summary: str, body: Body, *, delete: bool = False) -> Route:
     """The route of one command on an existing assessment."""
     command_type, permission = ACTIONS[action]
     return Route(
@@ -154,11 +156,7 @@ ASSESSMENT_ROUTES = (
         Body(of=Complete, example={"result": examples.RESULT}),
     ),
     _command("fail", "End a processing assessment with an error", Body(of=Fail, example={"error": "no route to host"})),
-    _command(
-        "cancel",
-        "End a pending or processing assessment without a result",
-        Body(of=Cancel, required=False, example={"reason": "not needed any more"}),
-    ),
-    _command("cancel", "The same as to cancel it", None, delete=True),
+    _command("cancel", "End a pending or processing assessment without a result", _REASON),
+    _command("cancel", "The same as to cancel it", _REASON, delete=True),
     _command("retry", "Put a failed assessment back to pending", Body(of=Retry, required=False)),
 )

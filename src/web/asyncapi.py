@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pydantic import BaseModel
 
 from ..models.commands import COMMAND_DATA, MAX_USER_AGENT_LENGTH, CommandType
-from ..models.envelope import CLIENT_IP, COMMAND_FINGERPRINT, COMMAND_OFFSET, JSON, SOURCE, STRUCTURED, USER_AGENT
+from ..models.emitted import COMMAND_FINGERPRINT, COMMAND_OFFSET
+from ..models.envelope import CLIENT_IP, JSON, SOURCE, STRUCTURED, USER_AGENT
 from ..models.errors import RejectedCommand
 from ..models.events import EventType, event_class
 from ..models.redrive import ORIGIN_HEADER

@@ -11,7 +11,8 @@ import orjson
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.commands import Command, CommandType
-from ..models.envelope import JSON, STRUCTURED, decode_command, encode_command, event_headers, rejection_headers
+from ..models.emitted import event_headers, rejection_headers
+from ..models.envelope import JSON, STRUCTURED, decode_command, encode_command
 from ..models.errors import RejectedCommand, Rejection
 from ..models.events import AssessmentEvent
 from ..models.machine import decide, evolve

@@ -18,6 +18,7 @@ from ..models.envelope import MAX_COMMAND_BYTES
 from ..models.errors import ErrorCode, RejectedError, Rejection
 from .outgoing import too_large
 from .patience import Turns
+from .unpacking import coding_of, read_unpacked
 
 MAX_BATCH_BYTES = 64 * 1024 * 1024
 """The largest body of a batch: 10,000 items of six kilobytes."""
@@ -149,10 +150,11 @@ async def _read(request: web.BaseRequest) -> bytes:
     size, limit = request.content_length or 0, request.client_max_size
     if size > limit:
         raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
+    coding = coding_of(request)
     try:
-        content = await request.read()
+        content = await (read_unpacked(request, coding) if coding else request.read())
     except web.RequestPayloadError as error:
-        words = "The body cannot be read: it is not what Content-Encoding or Transfer-Encoding says"
+        words = "The body cannot be read: it is not what Transfer-Encoding says"
         raise RejectedError(Rejection.invalid(words)) from error
     stated = request.headers.get("Content-Type")
     if content and stated is not None and request.content_type != "application/json":

@@ -28,7 +28,8 @@ once. A command is answered when it is applied, or with `Prefer: respond-async` 
 Errors are `{"error": {"code", "message", …}}`, or RFC 9457 problems where `Accept` names `application/problem+json`. \
 `code` is for programs, the words are for people.
 
-A query parameter that a route does not have, or a value that it does not know, is 400, and never ignored.
+A query parameter that a route does not have, or a value that it does not know, is 400, and never ignored. \
+Only `/health`, `/ready` and `/metrics` ignore all: what a probe adds is no reason to take a healthy process out.
 
 An `Idempotency-Key` on any POST: the same key and body give the same answer and have one effect.
 

@@ -83,6 +83,7 @@ OPERATION_ROUTES = (
         handler=get_health,
         group=_GROUP,
         summary="How everything is",
+        is_probe=True,
         replies={HTTPStatus.OK: Reply(description="The body says how.", of=answers.HealthReport)},
     ),
     Route(
@@ -92,6 +93,7 @@ OPERATION_ROUTES = (
         handler=get_ready,
         group=_GROUP,
         summary="Whether requests can be served",
+        is_probe=True,
         replies={
             HTTPStatus.OK: Reply(description="They can.", of=answers.Readiness),
             HTTPStatus.SERVICE_UNAVAILABLE: Reply(description="They cannot.", of=answers.Readiness),
@@ -104,6 +106,7 @@ OPERATION_ROUTES = (
         handler=get_metrics,
         group=_GROUP,
         summary="Figures for monitoring",
+        is_probe=True,
         replies={
             HTTPStatus.OK: Reply(
                 description="Prometheus text, or the figures of the whole store with `Accept: application/json`.",

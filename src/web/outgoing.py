@@ -10,16 +10,10 @@ from aiohttp import web
 
 from ..models.base import JsonObject
 from ..models.commands import CommandHeader, CommandType
-from ..models.envelope import (
-    MAX_COMMAND_BYTES,
-    SOURCE,
-    RefusedCommand,
-    decode_command,
-    encode_command,
-    unstorable,
-)
+from ..models.envelope import MAX_COMMAND_BYTES, SOURCE, RefusedCommand, decode_command, encode_command
 from ..models.errors import ErrorCode, NotACommandError, RejectedError, Rejection
 from ..models.sealed import MEMBER
+from ..models.storable import unstorable
 from ..store.encryption import NO_KEYS, KeyRing
 from .auth import USER
 from .middleware import TRACEPARENT

@@ -89,6 +89,8 @@ class Route:
     """Without one the route is open to everybody."""
     query: type[Query] | None = None
     """Its parameters, which the handler reads; without any the route has none, and refuses them."""
+    is_probe: bool = False
+    """Whether it tells how the process is, and so ignores whatever parameters probes add."""
     headers: tuple[str, ...] = ()
     """Names of the request headers that mean something here."""
     body: Body | None = None
@@ -121,7 +123,7 @@ class Route:
     def _failures(self) -> Iterator[tuple[int, str]]:
         if self.permission is None:
             broken = (ErrorCode.INTERNAL_ERROR,) if self.can_fail else ()
-            usual: tuple[str, ...] = (ErrorCode.VALIDATION_ERROR, *broken)
+            usual: tuple[str, ...] = broken if self.is_probe else (ErrorCode.VALIDATION_ERROR, *broken)
         else:
             usual = (
                 *_CLOSED_ERRORS,
@@ -140,7 +142,7 @@ def add_routes(router: web.UrlDispatcher, routes: Sequence[Route]) -> None:
     with_ids = [re.compile(route.path.replace("{id}", "[^/]+")) for route in routes if route.has_id]
     for route in routes:
         path = route.path.replace("{id}", _ANY_ID)
-        handler = route.handler if route.query else without_query(route.handler)
+        handler = route.handler if route.query or route.is_probe else without_query(route.handler)
         for method in sorted(route.methods):
             router.add_route(method, path, handler)
         if not route.has_id and any(pattern.fullmatch(route.path) for pattern in with_ids):

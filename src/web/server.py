@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
 
 from ..models.errors import ErrorCode
 from ..telemetry import ERRORS
@@ -31,10 +30,6 @@ _IDLE_SECONDS = 75.0
 _LONGEST_LINE = 8190
 _MOST_HEADERS = 100
 
-_UNKNOWN_ENCODING = (
-    "The Content-Encoding is not one that is known here: send the body as it is, or with gzip or deflate"
-)
-
 
 class Runner(web.AppRunner):
     """Run an application with answers of its own to everything."""
@@ -43,6 +38,8 @@ class Runner(web.AppRunner):
         defaults: dict[str, Any] = {
             # Without cancellation a wait would outlive its client by up to its timeout.
             "handler_cancellation": True,
+            # Bodies are unpacked by whoever reads them, who sees whether they are whole.
+            "auto_decompress": False,
             "access_log": None,
             "shutdown_timeout": _SHUTDOWN_SECONDS,
             "keepalive_timeout": _IDLE_SECONDS,
@@ -79,9 +76,7 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what no handler could; the connection ends with it."""
-        if isinstance(exc, ContentEncodingError):
-            found = problem(ErrorCode.UNSUPPORTED_MEDIA_TYPE, _UNKNOWN_ENCODING)
-        elif status == HTTPStatus.BAD_REQUEST:
+        if status == HTTPStatus.BAD_REQUEST:
             logger.info("Not an HTTP request: %s", message, extra={"action": "bad_request"})
             found = problem(ErrorCode.VALIDATION_ERROR, "This is not a valid HTTP request")
         else:

@@ -15,7 +15,6 @@ from .errors import MIDDLEWARES
 from .health import Health, Metrics
 from .limits import LIMITS, Limits
 from .proxies import PROXIES, Proxies
-from .queries import without_query
 from .reads import SOURCE, STATE_PATH, get_state
 from .refusals import AUDIT, Refusals
 
@@ -60,9 +59,9 @@ def add_status_routes(app: web.Application, health: Health, metrics: Metrics) ->
     """Add what every process tells of itself to an application that has not started yet."""
     app.middlewares.extend(MIDDLEWARES)
     app.on_response_prepare.append(secure)
-    app.router.add_get("/health", without_query(health.health))
-    app.router.add_get("/ready", without_query(health.ready))
-    app.router.add_get("/metrics", without_query(metrics.metrics))
+    app.router.add_get("/health", health.health)
+    app.router.add_get("/ready", health.ready)
+    app.router.add_get("/metrics", metrics.metrics)
 
 
 async def _audit(app: web.Application) -> AsyncIterator[None]:

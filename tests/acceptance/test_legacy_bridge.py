@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from itertools import count
 from typing import Any
@@ -25,9 +25,10 @@ from assessmentstore.agents.bridge import open_bridge
 from assessmentstore.cli import app
 from assessmentstore.client import AsyncClient
 from assessmentstore.legacy.controller import begin
+from assessmentstore.legacy.export import Export
 from assessmentstore.legacy.rollout import STEPS
 from assessmentstore.legacy.routing import routes_to_store
-from assessmentstore.legacy.verifying import roll_back_and_wait, verify
+from assessmentstore.legacy.verifying import Checked, roll_back_and_wait, verify
 from assessmentstore.settings import Settings
 from assessmentstore.store.divergences import Divergences
 from assessmentstore.store.encryption import NO_KEYS
@@ -224,9 +225,11 @@ async def test_a_roll_out_there_and_back_with_traffic_on_both_sides_loses_no_id(
     records = [item for item in (await emitter.tell("export"))["records"] if item["assessmentId"] in set(everything)]
     file = tmp_path / "after.jsonl"
     file.write_text("".join(f"{json.dumps(item)}\n" for item in records))
-    async with open_pools(bridge, application="test") as pools:
-        imports, ledger = LegacyImports(pools.write, NO_KEYS), Divergences(pools.write, NO_KEYS)
-        verified = await verify(rollout, imports, ledger, file)
+    with closing(Export(file)) as export:
+        checked = Checked(export, export.check())
+        async with open_pools(bridge, application="test") as pools:
+            imports, ledger = LegacyImports(pools.write, NO_KEYS), Divergences(pools.write, NO_KEYS)
+            verified = await verify(rollout, imports, ledger, checked)
     assert verified.stats["compared"] == len(everything)
     assert not {"lost", "different", "wrong-state"} & verified.stats.keys(), verified
 

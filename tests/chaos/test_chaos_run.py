@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import pytest
 
 from assessmentstore.chaos.history import read_history
@@ -13,6 +18,8 @@ from assessmentstore.chaos.lives import SHORT
 from assessmentstore.chaos.plan import make_plan
 from assessmentstore.chaos.prove import Proof, prove, run_and_report
 from assessmentstore.chaos.run import Stage, open_stage
+from assessmentstore.services import NAMES, found
+from assessmentstore.settings import Settings
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -77,3 +84,27 @@ def test_the_judge_notices_what_is_broken_on_purpose(runner: asyncio.Runner, sta
 
     assert right
     assert [proof.verdict.innocent for proof in proofs] == [False]
+
+
+def test_a_run_that_is_told_to_end_takes_along_all_that_it_started(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)  # Postgres may run as another user
+    command = [sys.executable, "-m", "assessmentstore", "chaos", "run", "--minutes", "5", "--out", str(tmp_path)]
+    started = list[psutil.Process]()
+    try:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            assert any(line.endswith("workers and webs\n") for line in process.stderr)
+            started = psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+            process.communicate()
+        (folder,) = (path.parent for path in tmp_path.glob("*/services"))
+        services = found(Settings.model_construct(data_dir=folder))
+        _, alive = psutil.wait_procs(started, timeout=10)
+    finally:
+        for each in started:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+    assert process.returncode == 130
+    assert len(started) >= len(NAMES)
+    assert (services, alive) == (None, [])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -12,18 +11,16 @@ from tests.harness.installation import Installation
 from tests.harness.waiting import eventually
 
 from assessmentstore.models.errors import UnavailableError
-from assessmentstore.settings import Settings
 from assessmentstore.store.batch import BatchStore, PartitionClaim
-from assessmentstore.store.postgres import open_pools
+from assessmentstore.store.postgres import Pools
 
 TOPIC = "assessment.commands"
 _ADVANCE = "UPDATE command_offsets SET next_offset = next_offset + 1 WHERE topic = $1"
 
 
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[BatchStore]:
-    async with open_pools(settings, application="test") as pools:
-        yield BatchStore(pools.write)
+def store(pools: Pools) -> BatchStore:
+    return BatchStore(pools.write)
 
 
 async def _take_over(store: BatchStore) -> tuple[PartitionClaim, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -19,16 +18,10 @@ from assessmentstore.settings import Settings
 from assessmentstore.store.batch import BatchStore, FencedError, PartitionClaim
 from assessmentstore.store.changes import DeadLetter
 from assessmentstore.store.migrate import is_migrated, migrate
-from assessmentstore.store.postgres import Pools, StaleViewError, UnstorableError, open_pools
+from assessmentstore.store.postgres import Pools, StaleViewError, UnstorableError
 from assessmentstore.store.reads import OutcomeReader
 
 TOPIC = "assessment.commands"
-
-
-@pytest.fixture
-async def pools(settings: Settings) -> AsyncIterator[Pools]:
-    async with open_pools(settings, application="test") as opened:
-        yield opened
 
 
 @pytest.fixture

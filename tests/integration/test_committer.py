@@ -16,16 +16,10 @@ from assessmentstore.agents.fold import Decoded, Folded
 from assessmentstore.settings import Settings
 from assessmentstore.store.batch import BatchStore, FencedError
 from assessmentstore.store.encryption import NO_KEYS
-from assessmentstore.store.postgres import Pools, UnstorableError, open_pools
+from assessmentstore.store.postgres import Pools, UnstorableError
 from assessmentstore.store.table import StateTable
 
 TOPIC = "assessment.commands"
-
-
-@pytest.fixture
-async def pools(settings: Settings) -> AsyncIterator[Pools]:
-    async with open_pools(settings, application="test") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ SECRET = "a-secret-that-is-long-enough-for-hs256"
 NOWHERE = "127.0.0.1:1"
 RENDERINGS = ("application/json", "application/problem+json")
 CLOSED = [route for route in ROUTES if route.permission]
+STRICT = [route for route in ROUTES if not route.is_probe]
 DOCUMENT = OpenApi(openapi_document(ROUTES, "1.2.3"))
 
 ELSEWHERE = {"ASSESSMENT_NOT_FOUND", "ASSESSMENT_TIMEOUT", "INVALID_STATE_TRANSITION", "ASSESSMENT_ALREADY_EXISTS",
@@ -178,7 +179,7 @@ async def test_what_is_no_valid_request(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(bodies, "MAX_BATCH_BYTES", 2**20)
     with_body = [route for route in CLOSED if route.body]
     async with serving(app.build_app(alone())) as base:
-        wrong = await produced(base, {route.name: invalid(route) for route in ROUTES}, bearer())
+        wrong = await produced(base, {route.name: invalid(route) for route in STRICT}, bearer())
         large = await produced(base, {route.name: too_large(route, 2**20) for route in with_body}, bearer())
         other = await produced(base, {route.name: of_another_type(route) for route in with_body}, bearer())
 
@@ -187,17 +188,32 @@ async def test_what_is_no_valid_request(monkeypatch: pytest.MonkeyPatch) -> None
     assert other == documented("UNSUPPORTED_MEDIA_TYPE")
 
 
-async def test_no_route_ignores_a_parameter_that_it_does_not_have() -> None:
-    found = {}
+async def test_the_body_of_a_delete_is_read_and_documented() -> None:
+    (delete,) = [route for route in ROUTES if route.name == "deleteAssessment"]
+    calls = [too_large(delete, 2**20), of_another_type(delete), invalid(delete)]
+    async with serving(app.build_app(alone())) as base, ClientSession(headers=bearer()) as session:
+        answers = [await made.ask(session, base) for made in calls]
+
+    assert [told.status for told in answers] == [413, 415, 400]
+    for told in answers:
+        DOCUMENT.check(delete, told)
+
+
+async def test_no_route_but_a_probe_ignores_a_parameter_that_it_does_not_have() -> None:
+    found, probed = {}, {}
     async with serving(app.build_app(alone())) as base, ClientSession(headers=bearer()) as session:
         for route in ROUTES:
             good = call(route)
             path = f"{good.path}{'&' if '?' in good.path else '?'}limits=3"
             told = await replace(good, path=path).ask(session, base)
             DOCUMENT.check(route, told)
-            found[route.name] = told.status, told.body["error"]["details"]["parameter"]
+            if route.is_probe:
+                probed[route.path] = told.status
+            else:
+                found[route.name] = told.status, told.body["error"]["details"]["parameter"]
 
-    assert found == {route.name: (400, "limits") for route in ROUTES}
+    assert found == {route.name: (400, "limits") for route in STRICT}
+    assert probed == {"/health": 200, "/ready": 503, "/metrics": 200}
 
 
 async def test_a_body_that_does_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,17 +10,11 @@ from tests.harness.streams import Author, an_author
 from assessmentstore.chaos.messages import command, request
 from assessmentstore.settings import Settings
 from assessmentstore.store.executions import ExecutionStore, Stage, Standing
-from assessmentstore.store.postgres import Pools, open_pools
+from assessmentstore.store.postgres import Pools
 from assessmentstore.store.queries import QUERIES
 
 PARTITIONS = range(4)
 SERVER = "http://c1"
-
-
-@pytest.fixture
-async def pools(settings: Settings) -> AsyncIterator[Pools]:
-    async with open_pools(settings, application="test") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader
 from assessmentstore.settings import Settings
 from assessmentstore.store import searches
 from assessmentstore.store.batch import BatchStore
-from assessmentstore.store.postgres import open_pools, record_from_row
+from assessmentstore.store.postgres import Pools, record_from_row
 from assessmentstore.web.app import build_app
 from assessmentstore.web.auth import Role, mint_token
 
@@ -64,9 +64,8 @@ class Scribe:
 
 
 @pytest.fixture
-async def scribe(settings: Settings) -> AsyncIterator[Scribe]:
-    async with open_pools(settings, application="test") as pools:
-        yield Scribe(BatchStore(pools.write), settings.commands_topic)
+def scribe(pools: Pools, settings: Settings) -> Scribe:
+    return Scribe(BatchStore(pools.write), settings.commands_topic)
 
 
 @pytest.fixture

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 
 import pytest
 
-from assessmentstore.settings import Settings
 from assessmentstore.store import maintenance
 from assessmentstore.store.batches import BatchRequests
 from assessmentstore.store.maintenance import Maintenance
-from assessmentstore.store.postgres import Pools, open_pools
+from assessmentstore.store.postgres import Pools
 from assessmentstore.store.queries import QUERIES
 
 TOPIC = "assessment.commands"
 COUNTS = "SELECT count(*) FROM assessment_states"
-
-
-@pytest.fixture
-async def pools(settings: Settings) -> AsyncIterator[Pools]:
-    async with open_pools(settings, application="test") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -15,16 +14,10 @@ from assessmentstore.settings import Settings
 from assessmentstore.store.divergences import Divergences
 from assessmentstore.store.encryption import NO_KEYS
 from assessmentstore.store.legacy_imports import LegacyImports, Quarantined
-from assessmentstore.store.postgres import Pools, open_pools
+from assessmentstore.store.postgres import Pools
 from assessmentstore.store.rollout import Figures, MigrationState, RolloutStore, Sample
 
 WELL = Sample("web-1", requests=100, errors=0, seconds=1.0, healthy=True)
-
-
-@pytest.fixture
-async def pools(settings: Settings) -> AsyncIterator[Pools]:
-    async with open_pools(settings, application="test") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from assessmentstore.settings import Settings
 from assessmentstore.store.divergences import Divergences
 from assessmentstore.store.encryption import KeyRing, generate
 from assessmentstore.store.legacy_imports import LegacyImports, Quarantined
-from assessmentstore.store.postgres import Pool, open_pools
+from assessmentstore.store.postgres import Pool, Pools
 from assessmentstore.store.rotation import Rotation
 from assessmentstore.web.auth import Role
 
@@ -27,9 +26,8 @@ REPORT = {"state": "completed", "result": {"overallScore": 7}}
 
 
 @pytest.fixture
-async def pool(settings: Settings) -> AsyncIterator[Pool]:
-    async with open_pools(settings, application="test") as pools:
-        yield pools.write
+def pool(pools: Pools) -> Pool:
+    return pools.write
 
 
 async def register(settings: Settings, key: str, keys: str | None = None) -> Any:

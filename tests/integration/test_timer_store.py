@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,12 +20,6 @@ from assessmentstore.store.queries import QUERIES
 from assessmentstore.store.timers import TimerStore
 
 COUNT = 8_000
-
-
-@pytest.fixture
-async def pools(settings: Settings) -> AsyncIterator[Pools]:
-    async with open_pools(settings, application="test") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -245,6 +245,23 @@ async def test_the_same_key_and_body_give_the_same_answer(client: Client) -> Non
     assert "Idempotency-Replayed" not in other.headers
 
 
+async def test_the_key_of_another_user_gives_his_command_away_in_nothing(client: Client) -> None:
+    name, headers = f"secret-{uuid4().hex}", {"Idempotency-Key": "k-of-ann"}
+    named = REQUEST | {"assessmentId": name}
+    first = await client.post("/assessments", json=named, headers=headers)
+
+    by_guess = await client.post("/assessments", json=named, headers=headers | token("bob"))
+    by_key = await client.post("/assessments", json=REQUEST, headers=headers | token("bob"))
+    again = await client.post("/assessments", json=named, headers=headers)
+
+    assert (first.status, again.status, await again.json()) == (201, 201, await first.json())
+    for answer in (by_guess, by_key):
+        assert await error(answer) == (422, "IDEMPOTENCY_MISMATCH")
+        assert (await answer.json())["error"]["details"] == {"commandId": "k-of-ann"}
+        assert answer.headers.keys().isdisjoint({"ETag", "Location", "Idempotency-Replayed"})
+    assert name not in await by_key.text()
+
+
 async def test_a_repeated_command_gets_the_state_of_then_and_a_repeated_refusal_the_refusal(client: Client) -> None:
     key = await created(client)
     refused = await command(client, key, "retry", None, **{"Idempotency-Key": "k-0"})

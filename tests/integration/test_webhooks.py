@@ -29,7 +29,7 @@ from assessmentstore.settings import Settings, networks
 from assessmentstore.store import deliveries
 from assessmentstore.store.deliveries import Delivery, DeliveryQueues, LeasedWebhook
 from assessmentstore.store.encryption import NO_KEYS, KeyRing, generate
-from assessmentstore.store.postgres import Pool, open_pools
+from assessmentstore.store.postgres import Pool, Pools
 from assessmentstore.store.rotation import Rotation
 from assessmentstore.store.webhooks import MOST_OF_ONE_OWNER, WebhookStore
 
@@ -47,9 +47,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def pool(settings: Settings) -> AsyncIterator[Pool]:
-    async with open_pools(settings, application="test") as pools:
-        yield pools.write
+def pool(pools: Pools) -> Pool:
+    return pools.write
 
 
 @pytest.fixture

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from assessmentstore.settings import Settings
-from assessmentstore.store.postgres import UnstorableError, open_pools, postgres_errors
+from assessmentstore.store.postgres import Pools, UnstorableError, postgres_errors
 from assessmentstore.store.search import SearchRow, search_writes
 from assessmentstore.store.writes import Write, write_together
 
 _WORDS = Write("learn_words", [["anchor", "beacon"]])
 
 
-async def test_each_write_has_its_own_parameters_and_its_own_count(settings: Settings) -> None:
-    async with open_pools(settings, application="test") as pools, pools.write.acquire() as connection:
+async def test_each_write_has_its_own_parameters_and_its_own_count(pools: Pools) -> None:
+    async with pools.write.acquire() as connection:
         offsets = Write("name_producer", ["no such topic", "a producer"])
 
         counts = await write_together(connection, [_WORDS, offsets])
@@ -25,15 +24,15 @@ async def test_each_write_has_its_own_parameters_and_its_own_count(settings: Set
     assert [row["word"] for row in words] == ["anchor", "beacon"]
 
 
-async def test_nothing_is_written_where_one_of_them_is_refused(settings: Settings) -> None:
+async def test_nothing_is_written_where_one_of_them_is_refused(pools: Pools) -> None:
     orphan = Write("put_search_rows", [["nobody"], [None], [None], ["nobody"], ["'word':1"]])
-    async with open_pools(settings, application="test") as pools, pools.write.acquire() as connection:
+    async with pools.write.acquire() as connection:
         with pytest.raises(UnstorableError), postgres_errors():
             await write_together(connection, [_WORDS, orphan])
 
         assert await connection.fetchval("SELECT count(*) FROM search_vocabulary") == 0
 
 
-async def test_no_writes_are_no_statement(settings: Settings) -> None:
-    async with open_pools(settings, application="test") as pools, pools.write.acquire() as connection:
+async def test_no_writes_are_no_statement(pools: Pools) -> None:
+    async with pools.write.acquire() as connection:
         assert await write_together(connection, search_writes(list[SearchRow]())) == {}

@@ -115,6 +115,17 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.Mo
     assert isinstance(result.exception, RuntimeError)
 
 
+def test_what_is_broken_off_ends_as_a_shell_expects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(**_: object) -> Settings:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Settings, "load", interrupt)
+
+    result = call("services", "env")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Broken off\n")
+
+
 def test_services_env_is_fit_for_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     database = "postgresql://me:it's $ecret@db:5432/a?sslmode=require&application_name=x"
     monkeypatch.setenv("ASSESSMENTSTORE_DATABASE_URL", database)

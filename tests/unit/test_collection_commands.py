@@ -398,4 +398,6 @@ async def test_a_batch_that_is_broken_off_says_how_to_go_on(api: FakeApi, monkey
     result = await call(api, "batch", "-", stdin=requests(1))
 
     assert result.exit_code == 130
-    assert result.stderr == "Broken off: send the same file again to go on, nothing is created twice\n"
+    assert result.stderr == (
+        "Broken off: 0 created, 0 refused so far; send the same file again to go on, nothing is created twice\n"
+    )

@@ -19,7 +19,7 @@ from assessmentstore.models.chain import wire_time
 from assessmentstore.models.checkpoints import Checkpoint
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
 from assessmentstore.models.deletions import Deletion
-from assessmentstore.models.envelope import event_headers
+from assessmentstore.models.emitted import event_headers
 from assessmentstore.models.errors import ErrorCode, Rejection
 from assessmentstore.models.events import AssessmentEvent
 from assessmentstore.models.machine import decide, evolve

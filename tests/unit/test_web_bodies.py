@@ -178,10 +178,10 @@ async def test_a_body_that_says_it_is_too_large_is_not_even_waited_for() -> None
         await read_json(request)
 
 
-async def test_a_body_that_cannot_be_unpacked_is_told_in_our_words() -> None:
+async def test_a_body_that_cannot_be_read_is_told_in_our_words() -> None:
     class Broken(_Body):
         async def readany(self) -> bytes:
             raise web.RequestPayloadError("400, message:\n  Can not decode")
 
-    with pytest.raises(RejectedError, match="not what Content-Encoding"):
+    with pytest.raises(RejectedError, match="not what Transfer-Encoding"):
         await read_json(make_mocked_request("POST", "/", payload=Broken(b"")))  # type: ignore[arg-type]

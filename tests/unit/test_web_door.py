@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -15,6 +18,7 @@ from assessmentstore.settings import Settings, SettingsError
 from assessmentstore.web import admission
 from assessmentstore.web.app import build_app
 from assessmentstore.web.auth import AUTHENTICATOR, Authenticator, Permission, Role, authorize, mint_token
+from assessmentstore.web.bodies import read_json
 from assessmentstore.web.errors import MIDDLEWARES
 from assessmentstore.web.middleware import Handler
 from assessmentstore.web.proxies import PROXIES, Proxies
@@ -30,12 +34,13 @@ EVERYWHERE = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+BODY = b'{"progress": 50, "message": "half of it"}'
 LEAKS = (b"Traceback", b"aiohttp", b"Python", b".py", b"Error(", b"0x", b"secret detail")
 
 
 async def _echo(request: web.Request) -> web.Response:
     authorize(request, Permission.CREATE)
-    return web.Response(body=await request.read())
+    return web.json_response(await read_json(request))
 
 
 async def _stream(request: web.Request) -> web.StreamResponse:
@@ -143,7 +148,7 @@ async def test_what_is_no_request_gets_our_answer_and_learns_nothing(port: int, 
         (b"GET /docs HTTP/1.1\r\nHost: a\r\n\r\n", 500),
         (b"POST /assessments HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 401),
         (b"POST /assessments HTTP/1.1\r\nHost: a\r\n" + TOKEN + TOKEN + b"Content-Length: 1\r\n\r\nx", 401),
-        (b"POST /assessments HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", 415),
+        (b"POST /assessments HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", 401),
         (b"POST /assessments HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n", 417),
         (b"POST /assessments HTTP/1.1\r\nHost: a\r\n" + TOKEN + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001, 413),
         (
@@ -163,6 +168,72 @@ async def test_what_is_refused_or_fails_gets_our_answer_and_learns_nothing(port:
     assert not any(leak in body or leak in str(headers).encode() for leak in LEAKS)
 
 
+async def _sent(port: int, content: bytes, coding: str) -> tuple[int, Any]:
+    """Send a body that is compressed already, and return what it was taken for."""
+    headers = AUTHORIZATION | {"Content-Encoding": coding, "Content-Type": "application/json"}
+    async with ClientSession(headers=headers) as session:
+        answer = await session.post(f"http://127.0.0.1:{port}/assessments", data=content)
+        return answer.status, await answer.json()
+
+
+def _deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("packed", "coding"),
+    [
+        (gzip.compress(BODY), "gzip"),
+        (gzip.compress(BODY), "X-GZip, identity"),
+        (gzip.compress(BODY[:3]) + gzip.compress(BODY[3:]), "gzip"),
+        (zlib.compress(BODY), "deflate"),
+        (_deflated(BODY), "deflate"),
+        (BODY, "identity"),
+    ],
+    ids=["gzip", "its other name", "members", "zlib", "deflate", "identity"],
+)
+async def test_a_body_may_come_compressed(port: int, packed: bytes, coding: str) -> None:
+    assert await _sent(port, packed, coding) == (200, orjson.loads(BODY))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_compressed_body_that_is_cut_off_anywhere_is_refused(port: int, coding: str) -> None:
+    packed = gzip.compress(BODY) if coding == "gzip" else zlib.compress(BODY)
+
+    answers = [await _sent(port, packed[:end], coding) for end in range(1, len(packed))]
+
+    assert {status for status, _ in answers} == {400}
+    assert {answer["error"]["message"] for _, answer in answers} == {
+        f"The body is cut off: its {coding} does not come to an end"
+    }
+
+
+@pytest.mark.parametrize(
+    ("packed", "coding", "status", "message"),
+    [
+        (gzip.compress(b""), "gzip", 200, None),
+        (b"", "gzip", 200, None),
+        (b"{}", "gzip", 400, "it is no gzip"),
+        (gzip.compress(BODY) + b"{}", "gzip", 400, "it is no gzip"),
+        (gzip.compress(BODY)[:-8] + bytes(8), "gzip", 400, "it is no gzip"),
+        (gzip.compress(b" " * 1001), "gzip", 413, "too large"),
+        (gzip.compress(b"") * 60, "gzip", 413, "too large"),
+        (gzip.compress(b" " * 100_000_000), "gzip", 413, "too large"),
+        (b"x", "br", 415, "gzip or deflate"),
+        (gzip.compress(gzip.compress(BODY)), "gzip, gzip", 415, "gzip or deflate"),
+    ],
+    ids=["empty", "none", "other", "rest", "sum", "large", "many", "bomb", "unknown", "twice"],
+)
+async def test_a_compressed_body_is_what_it_says_or_is_refused(
+    port: int, packed: bytes, coding: str, status: int, message: str | None
+) -> None:
+    found, answer = await _sent(port, packed, coding)
+
+    assert found == status
+    assert answer == {} if message is None else message in answer["error"]["message"]
+
+
 async def test_streams_and_pages_have_the_headers_too(port: int) -> None:
     async with ClientSession() as session:
         stream = await session.get(f"http://127.0.0.1:{port}/health")
@@ -176,7 +247,7 @@ async def test_streams_and_pages_have_the_headers_too(port: int) -> None:
 
 async def test_an_answer_to_a_command_is_not_kept(port: int) -> None:
     async with ClientSession(headers=AUTHORIZATION) as session:
-        answer = await session.post(f"http://127.0.0.1:{port}/assessments", data=b"x")
+        answer = await session.post(f"http://127.0.0.1:{port}/assessments", json={})
 
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
 

@@ -158,11 +158,17 @@ async def test_a_wrong_min_version_is_refused(client: Client, text: str) -> None
     assert (answer.status, (await answer.json())["error"]["details"]["parameter"]) == (400, "minVersion")
 
 
-@pytest.mark.parametrize("path", ["/assessments/a-1", "/health", "/ready", "/metrics"])
-async def test_a_parameter_that_no_route_of_a_worker_has_is_refused(client: Client, path: str) -> None:
-    answer = await client.get(path, params={"verbose": "1"})
+async def test_a_parameter_that_no_route_of_a_worker_has_is_refused(client: Client) -> None:
+    answer = await client.get("/assessments/a-1", params={"verbose": "1"})
 
     assert (answer.status, (await answer.json())["error"]["details"]["parameter"]) == (400, "verbose")
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_what_a_probe_adds_takes_no_healthy_worker_out(client: Client, path: str) -> None:
+    plain, probed = [await client.get(path, params=params) for params in ({}, {"_": "1", "format": "x"})]
+
+    assert plain.status == probed.status == 200
 
 
 async def test_a_source_that_hangs_is_given_up(

@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.02
 _PAUSE_SECONDS = 0.5
 
 # What is not imported by then is missing.
-_MOST_SECONDS = 150.0
+_MOST_SECONDS = 300.0
 
 _STATES = ("pending", "processing", "completed", "failed", "cancelled")
 

@@ -1,4 +1,4 @@
-"""A service that is there and does not let us in: the reason in words that are fit for everybody."""
+"""A service that is there and refuses us: the reason in words that are fit for everybody."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 
 
 def why_refused(error: BaseException) -> str | None:
-    """Why we were not let in, without a name of a host or a user; nothing where it was for another reason."""
+    """Why we were refused, without a name of a host or a user; nothing where it was for another reason."""
     return next((words for each in reversed([*_chain(error)]) if (words := _words(each))), None)
 
 
@@ -70,6 +70,20 @@ def _words(error: BaseException) -> str | None:
             return "refuses our user, password or certificate: check them, and what it asks for"
         case _ if isinstance(error, _MAY_NOT):
             return "does not permit our user what is needed: grant it"
+        case redis.ResponseError():
+            return _of_redis(error)
+    return None
+
+
+def _of_redis(error: redis.ResponseError) -> str | None:
+    """Why it takes no writes, though it answers."""
+    match error:
+        case redis.ReadOnlyError():
+            return "is a replica, and takes no writes: let its address lead to the primary"
+        case redis.OutOfMemoryError():
+            return "is full, and takes no writes: raise its maxmemory, or see what else fills it"
+        case _ if str(error).startswith("MISCONF"):
+            return "cannot save its data to its disk, and takes no writes: see its own log"
     return None
 
 

@@ -156,6 +156,7 @@ class CommandsApp(faust.App):
         self.pools = await self._resources.enter_async_context(open_pools(self.settings, application="worker"))
         self.redis = await self._resources.enter_async_context(open_redis(self.settings))
         self.shared_cache = SharedCache(self.redis, self.settings.topic_prefix)
+        await self._resources.enter_async_context(background(self.shared_cache.watch))
         tables = Tables(self.settings)
         self._resources.callback(tables.close)
         await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))

@@ -1,4 +1,4 @@
-"""A service that is there and does not let us in: the reason in words that are fit for everybody."""
+"""A service that is there and refuses us: the reason in words that are fit for everybody."""
 
 from __future__ import annotations
 
@@ -30,11 +30,19 @@ _MAY_NOT = (
     kafka.TransactionalIdAuthorizationFailed,
 )
 
+_REFUSED = (
+    (_WHO, "refuses our user, password or certificate: check them, and what it asks for"),
+    (_MAY_NOT, "does not permit our user what is needed: grant it"),
+    (asyncpg.ReadOnlySQLTransactionError, "takes no writes: it is a standby, or default_transaction_read_only is on"),
+    (asyncpg.TooManyConnectionsError, "has no connection left: raise max_connections, or see who has them"),
+    (asyncpg.LockNotAvailableError, "lets us wait for a lock no longer: see who holds it, and our user's lock_timeout"),
+)
+
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 
 
 def why_refused(error: BaseException) -> str | None:
-    """Why we were not let in, without a name of a host or a user; nothing where it was for another reason."""
+    """Why we were refused, without a name of a host or a user; nothing where it was for another reason."""
     return next((words for each in reversed([*_chain(error)]) if (words := _words(each))), None)
 
 
@@ -56,6 +64,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _words(error: BaseException) -> str | None:
+    for kinds, words in _REFUSED:
+        if isinstance(error, kinds):
+            return words
     match error:
         case ssl.SSLError():
             return _of_tls(error)
@@ -66,10 +77,20 @@ def _words(error: BaseException) -> str | None:
         case redis.ConnectionError(__context__=ConnectionResetError()):
             # TLS 1.3 refuses a client's certificate after the handshake; a reset on its first request overtakes that.
             return "hangs up on us: it stops, or, over TLS, it wants a client certificate, or does not trust ours"
-        case _ if isinstance(error, _WHO):
-            return "refuses our user, password or certificate: check them, and what it asks for"
-        case _ if isinstance(error, _MAY_NOT):
-            return "does not permit our user what is needed: grant it"
+        case redis.ResponseError():
+            return _of_redis(error)
+    return None
+
+
+def _of_redis(error: redis.ResponseError) -> str | None:
+    """Why it takes no writes, though it answers."""
+    match error:
+        case redis.ReadOnlyError():
+            return "is a replica, and takes no writes: let its address lead to the primary"
+        case redis.OutOfMemoryError():
+            return "is full, and takes no writes: raise its maxmemory, or see what else fills it"
+        case _ if str(error).startswith("MISCONF"):
+            return "cannot save its data to its disk, and takes no writes: see its own log"
     return None
 
 

@@ -60,6 +60,9 @@ BATCH_STEP_TIME = Histogram(
     ["step"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+DISCARDED_TABLES = Counter(
+    "assessmentstore_discarded_tables", "RocksDB tables thrown away because they could not be read or written"
+)
 PARTITION_LAG = Gauge("assessmentstore_partition_lag", "Commands on the topic that are not applied yet", ["partition"])
 OWNED_PARTITIONS = Gauge("assessmentstore_owned_partitions", "Partitions that this worker has claimed")
 FENCE_LOSSES = Counter("assessmentstore_fence_losses", "Batches refused because another worker owns the partition")

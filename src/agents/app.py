@@ -58,6 +58,9 @@ _POLL_INTERVAL_SECONDS = 86_400.0
 
 _COMMIT_INTERVAL_SECONDS = 2.0
 
+# How soon a worker learns that somebody changed the partitions: before most producers do, who ask every five minutes.
+_METADATA_MILLISECONDS = 10_000
+
 _FETCH_BYTES = 1024 * 1024
 """Bytes of each partition that are fetched ahead: with the batches that wait, the bound of a worker's memory."""
 
@@ -156,6 +159,7 @@ class CommandsApp(faust.App):
         self.pools = await self._resources.enter_async_context(open_pools(self.settings, application="worker"))
         self.redis = await self._resources.enter_async_context(open_redis(self.settings))
         self.shared_cache = SharedCache(self.redis, self.settings.topic_prefix)
+        await self._resources.enter_async_context(background(self.shared_cache.watch))
         tables = Tables(self.settings)
         self._resources.callback(tables.close)
         await self._resources.enter_async_context(evicting(self.shared_cache, tables.evict))
@@ -294,6 +298,7 @@ def build_app(
         broker_commit_interval=_COMMIT_INTERVAL_SECONDS,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=_FETCH_BYTES,
+        consumer_metadata_max_age_ms=_METADATA_MILLISECONDS,
         stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,

@@ -18,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from ..models.errors import UnavailableError
 from ..telemetry import ERRORS, PARTITION_LAG
 from .crash_points import CrashPoint
 from .lanes import Lane, RecordBatch
@@ -76,6 +77,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             end = await consumer.end_offsets([partition])
         return first[partition], end[partition]
 
+    def partition_count(self, topic: str) -> int | None:
+        """How many partitions the topic has, as far as the consumer knows."""
+        known = self._ensure_consumer()._client.cluster.partitions_for_topic(topic)
+        return len(known) if known else None
+
     async def rejoin(self) -> None:
         """Join the group again at the next poll."""
         self._ensure_consumer()._coordinator.request_rejoin()
@@ -126,6 +132,21 @@ class BatchConsumer(driver.Consumer):
         thread = cast(ConsumerThread, self._thread)
         first, end = await thread.call_thread(thread.bounds, TopicPartition(self.app.commands_topic, partition))
         return first, end
+
+    def check_partitions(self) -> None:
+        """See that the topic of the commands has as many partitions as the settings say.
+
+        Raises:
+            UnavailableError: somebody gave it more, and with that moved ids to other partitions.
+        """
+        topic, wanted = self.app.commands_topic, self.app.settings.topic_partitions
+        count = cast(ConsumerThread, self._thread).partition_count(topic)
+        if count not in (None, wanted):
+            raise UnavailableError(
+                f"Kafka has {count} partitions of {topic}, not {wanted}: ids have moved between partitions, and no"
+                f" command is applied; stop workers and producers, and make the topics anew with {wanted}"
+                " (docs/recovery.md)"
+            )
 
     async def seek_to(self, partition: int, offset: int) -> None:
         """Fetch a partition from an offset on."""

@@ -84,6 +84,13 @@ class Membership(Protocol):
             UnavailableError: Kafka is away.
         """
 
+    def check_partitions(self) -> None:
+        """See that the topic has as many partitions as it had when ids were spread over them.
+
+        Raises:
+            UnavailableError: it has others.
+        """
+
     async def seek_to(self, partition: int, offset: int) -> None:
         """Fetch from this offset on."""
 
@@ -212,6 +219,7 @@ class Lane:
         """Take the partition and let records flow from its position on."""
         if not await self._membership.confirm_membership(self.generation):
             return False
+        self._membership.check_partitions()
         await self._processor.claim()
         await self._check_topic()
         await self._rewind()
@@ -245,6 +253,7 @@ class Lane:
         clock = asyncio.get_running_loop().time
         while not self._ending.is_set():
             batch, begun = await self._next_batch(), clock()
+            self._membership.check_partitions()
             if batch is None:
                 await self._processor.maintain()
             elif batch.start > self._processor.next_offset:

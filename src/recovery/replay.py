@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from ..agents.topics import create_topics
 from ..models.errors import UnavailableError
 from ..settings import Settings
+from ..store.encryption import KeyRing
 from ..store.migrate import migrate
+from ..store.postgres import open_pools
+from ..store.rotation import Rotation
 from .caches import forget_redis, rebuild_caches
 from .errors import RecoveryError
 from .fold import Until
@@ -37,6 +41,7 @@ async def replay_live(settings: Settings, progress: Progress) -> Answer:
     answer: Answer = {"written": rebuilt.items, "positions": _by_name(rebuilt.positions)}
     if made:
         answer["topicsMadeAnew"] = made
+    answer |= await _without_key(settings)
     try:
         await forget_redis(settings)
     except UnavailableError as error:
@@ -67,6 +72,7 @@ async def replay_beside(settings: Settings, schema: str, until: Until, progress:
         "positions": _by_name(rebuilt.positions),
         "query": f"SELECT * FROM {quoted(schema)}.assessment_states",
         "drop": f"DROP SCHEMA {quoted(schema)} CASCADE",
+        **await _without_key(there),
     }
 
 
@@ -92,6 +98,21 @@ async def replay_to_kafka(settings: Settings, progress: Progress) -> Answer:
     await refuse_beside_workers(settings)
     done = await reseed(settings, progress)
     return asdict(done)
+
+
+async def _without_key(settings: Settings) -> Answer:
+    """What has to be said of payloads that came back under keys that are not here; nothing where there are none."""
+    keys = KeyRing.of(settings)
+    async with open_pools(settings, application="assessmentstore replay") as pools:
+        found = await Rotation(pools.read, keys).count()
+    counts: Counter[str] = Counter()
+    for (_, key), count in found.items():
+        if key is not None and keys.standing(key) == "missing":
+            counts[key] += count
+    if not counts:
+        return {}
+    advice = "they are as the topics have them; add these keys to ASSESSMENTSTORE_ENCRYPTION_KEYS to read them"
+    return {"unreadable": {"keys": dict(counts), "advice": advice}}
 
 
 def _by_name(positions: Mapping[int, int]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from ..store.encryption import KeyRing
 from ..store.moment import judge_all
 from ..store.postgres import Pool
 from ..store.recovery import RecoveryStore
-from ..store.table import TableView, UnreadableTableError
+from ..store.table_view import TableView, UnreadableTableError
 from ..store.truth import Copy, Judgement, Verdict
 from .findings import Findings
 from .progress import Progress

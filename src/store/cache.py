@@ -31,7 +31,7 @@ from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
 from ..models.positions import Positions
 from . import cache_scripts
 from .copies import read_copies, read_copy
-from .redis import REDIS_SECONDS, RedisBreaker, redis_errors
+from .redis import REDIS_SECONDS, RedisBreaker, WriteProbe, redis_errors
 
 # How long a state that nobody changes stays in Redis (the reference's cache.ttl).
 _TTL_MILLISECONDS = 300_000
@@ -80,6 +80,7 @@ class SharedCache:
         self._redis = redis
         self._prefix = prefix
         self._breaker = RedisBreaker()
+        self._probe = WriteProbe(redis, f"{prefix}probe", self._breaker)
 
     async def get(self, assessment_id: str, positions: Positions | None = None) -> Lookup:
         """One assessment, where Redis has it and reflects every command below some positions.
@@ -303,12 +304,17 @@ class SharedCache:
                     elif message is not None:
                         yield channels[0], b""
 
+    async def watch(self) -> None:
+        """See again and again whether Redis takes writes, until cancelled; while it does not, it counts as away."""
+        await self._probe.run()
+
     async def ping(self) -> dict[str, str]:
         """Ask Redis how it is.
 
         Raises:
-            UnavailableError: it does not answer.
+            UnavailableError: it does not answer, or takes no writes.
         """
+        await self._probe.write()
         with redis_errors():
             information = await self._redis.info("server")
         return {"version": str(information["redis_version"])}

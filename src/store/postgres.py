@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
@@ -20,8 +20,8 @@ _STATEMENT_SECONDS = 30
 
 _CONNECT_SECONDS = 5
 
-# Errors that say nothing about the statement: Postgres is starting, stopping, failing over, overloaded, or picked this
-# transaction to end a deadlock. The same work may succeed later.
+# Errors that say nothing about the statement: Postgres is starting, stopping, failing over, overloaded, read-only or
+# closed to us for a while, or picked this transaction to end a deadlock. The same work may succeed later.
 _PASSING = (
     OSError,
     TimeoutError,
@@ -37,6 +37,8 @@ _PASSING = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.UndefinedTableError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InsufficientPrivilegeError,
 )
 
 # An index serves every statement of ours: to read a table from end to end is quick only on the day it is tried.
@@ -97,7 +99,7 @@ async def open_pools(settings: Settings, *, application: str) -> AsyncIterator[P
         SettingsError: DATABASE_URL cannot be understood.
     """
     async with (
-        _pool(settings, settings.database_url, f"{application} write", **_WRITING) as write,
+        _pool(settings, settings.database_url, f"{application} write", _leave_writing, **_WRITING) as write,
         open_read_pool(settings, settings.database_url, f"{application} read") as read,
     ):
         yield Pools(write, read)
@@ -109,11 +111,17 @@ def open_read_pool(settings: Settings, url: str, application: str) -> AbstractAs
     Raises:
         SettingsError: the URL cannot be understood.
     """
-    return _pool(settings, url, application, **_READING)
+    return _pool(settings, url, application, _leave_transaction, **_READING)
 
 
 @asynccontextmanager
-async def _pool(settings: Settings, url: str, application: str, **planner: str) -> AsyncIterator[Pool]:
+async def _pool(
+    settings: Settings,
+    url: str,
+    application: str,
+    reset: Callable[[asyncpg.Connection], Awaitable[None]],
+    **planner: str,
+) -> AsyncIterator[Pool]:
     """One lazily connecting pool."""
     try:
         pool = asyncpg.create_pool(
@@ -122,7 +130,7 @@ async def _pool(settings: Settings, url: str, application: str, **planner: str) 
             max_size=settings.database_pool_size,
             timeout=_CONNECT_SECONDS,
             command_timeout=_STATEMENT_SECONDS,
-            reset=_leave_transaction,
+            reset=reset,
             server_settings={
                 "application_name": application,
                 "statement_timeout": f"{_STATEMENT_SECONDS}s",
@@ -145,6 +153,14 @@ async def _leave_transaction(connection: asyncpg.Connection) -> None:
     """All that a released connection needs: no setting, lock or listener of ours outlives a transaction."""
     if connection.is_in_transaction():
         await connection.execute("ROLLBACK")
+
+
+async def _leave_writing(connection: asyncpg.Connection) -> None:
+    """The same for writers. One that may only read is ended: it stays so when the database is writable again."""
+    await _leave_transaction(connection)
+    # Postgres tells of it by itself from version 14 on.
+    if getattr(connection.get_settings(), "default_transaction_read_only", "off") == "on":
+        connection.terminate()
 
 
 async def _close(pool: Pool) -> None:

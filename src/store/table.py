@@ -6,19 +6,25 @@ from the audit trail instead (docs/adr/0002).
 
 from __future__ import annotations
 
-import itertools
+import logging
 import shutil
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
 from ..models.assessment import UNCHANGING_STATES, AssessmentRecord
-from ..models.errors import AssessmentStoreError
+from ..telemetry import DISCARDED_TABLES
 from .copies import read_copies, read_copy
+from .table_view import POSITION_KEY, UnreadableTableError, table_errors, values_of
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # All tables of a process together: by default each has a cache and buffers of its own, without a useful bound.
 _MEMORY_BYTES = 64 * 1024 * 1024
@@ -37,35 +43,46 @@ _HEAD = b',"auditHash":"%b"}'
 _HEAD_BYTES = len(_HEAD % bytes(64))
 _HEAD_BEGIN = _HEAD.partition(b"%")[0]
 
-# No assessment id is empty.
-_POSITION_KEY = b""
+# What RocksDB says of a table that another process has open, or this one: it is not to be thrown away.
+_IN_USE = ("While lock file: ", "lock hold by current process")
 
-# What a table with a time to live has behind each value, and takes off where it is opened as one.
-_TIMESTAMP_BYTES = 4
-
-# RocksDB may throw a file away between the moment that a reader learns of it and the moment that he opens it.
-_OPENINGS = 5
+# How often a table is tried that cannot be written, as on a full disk: each time is a folder deleted and made.
+_PAUSE_SECONDS = 5.0
 
 
 class StateTable:
-    """States of one partition by assessment id, and the offset below which they reflect every command."""
+    """States of one partition by assessment id, and the offset below which they reflect every command.
+
+    It is a cache: one that the disk has spoilt, or has no room for, is thrown away and begins empty, so that what it
+    had is loaded from Postgres. While no new one can be made, there is none: nothing is found, and nothing is kept.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open the table, or make a new one in the place of one that cannot be read."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Open the table, or make a new one in the place of one that cannot be read.
+
+        Raises:
+            UnreadableTableError: another process has it open.
+        """
         self._path = path
-        self._db = self._open()
+        self._db: Rdict | None = None
         self._recent = _Recent()
+        self._next_try = 0.0
+        try:
+            self._db = self._open()
+        except UnreadableTableError as error:
+            if any(words in str(error) for words in _IN_USE):
+                raise
+            self._discard(error)
 
     @property
     def position(self) -> int | None:
         """The offset below which every command is reflected; nothing for a new table."""
-        value = self._db.get(_POSITION_KEY)
+        value = self._read(lambda db: db.get(POSITION_KEY), None)
         return int(value) if value is not None and value.isdigit() else None
 
     def get(self, assessment_id: str) -> AssessmentRecord | None:
         """One state, where the table has it."""
-        value = self._db.get(assessment_id.encode())
+        value = self._read(lambda db: db.get(assessment_id.encode()), None)
         return None if value is None else read_copy(assessment_id, value)
 
     def bulk_get(self, assessment_ids: Collection[str]) -> dict[str, AssessmentRecord]:
@@ -78,7 +95,7 @@ class StateTable:
 
     def values(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
         """What the table itself has of several assessments, byte for byte."""
-        return _values(self._db, assessment_ids)
+        return self._read(lambda db: values_of(db, assessment_ids), {})
 
     def heads(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
         """The hash of the last audit row of several assessments, where the table has it."""
@@ -108,8 +125,8 @@ class StateTable:
         for key, value in states.items():
             head = heads.get(key)
             batch.put(key.encode(), value if head is None else value[:-1] + _HEAD % head.hex().encode())
-        batch.put(_POSITION_KEY, str(position).encode())
-        self._db.write(batch)
+        batch.put(POSITION_KEY, str(position).encode())
+        self._write(batch)
         for key, value in states.items():
             self._recent.set(key, records.get(key), len(value), heads.get(key))
 
@@ -119,23 +136,83 @@ class StateTable:
         for key in assessment_ids:
             batch.delete(key.encode())
             self._recent.set(key, None, 0)
-        self._db.write(batch)
+        self._write(batch)
 
     def clear(self) -> None:
         """Start empty: every state is loaded from Postgres again when it is first needed."""
-        self._db.close()
-        self._recent = _Recent()
-        shutil.rmtree(self._path)
-        self._db = self._open()
+        self._next_try = 0.0
+        self._begin_anew()
 
     def close(self) -> None:
         """Let go of the files."""
-        self._db.close()
+        if self._db is not None:
+            # Whatever it could not write out before its end: the position in the files says what they have.
+            with suppress(UnreadableTableError), table_errors():
+                self._db.close()
+            self._db = None
 
     def _open(self) -> Rdict:
         options = bounded_options()
         options.set_max_background_jobs(1)
-        return Rdict(str(self._path), options, access_type=AccessType.with_ttl(_TTL_SECONDS))
+        with table_errors():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return Rdict(str(self._path), options, access_type=AccessType.with_ttl(_TTL_SECONDS))
+
+    def _read(self, ask: Callable[[Rdict], T], nothing: T) -> T:
+        if self._db is None:
+            return nothing
+        try:
+            with table_errors():
+                return ask(self._db)
+        except UnreadableTableError as error:
+            self._discard(error)
+            return nothing
+
+    def _write(self, batch: WriteBatch) -> None:
+        """Write to the table, or to a new one; where there is none, Postgres has what it would have."""
+        if self._db is None:
+            self._begin_anew()
+        try:
+            self._put(batch)
+        except UnreadableTableError as error:
+            self._discard(error)
+            try:
+                self._put(batch)
+            except UnreadableTableError as again:
+                self._go_without(again)
+
+    def _put(self, batch: WriteBatch) -> None:
+        if self._db is not None:
+            with table_errors():
+                self._db.write(batch)
+
+    def _discard(self, error: UnreadableTableError) -> None:
+        """Throw away a table that cannot be used, and say so."""
+        DISCARDED_TABLES.inc()
+        extra = {"action": "table_discarded", "path": str(self._path), "why": str(error)}
+        logger.error("a table cannot be used: it begins empty and fills from Postgres; check the disk", extra=extra)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Make an empty table in the place of what is there; where that fails, there is none until a later try."""
+        if time.monotonic() < self._next_try:
+            return
+        self.close()
+        self._recent = _Recent()
+        try:
+            # What is left of the old one must not be found under a newer position.
+            with table_errors():
+                if self._path.exists():
+                    shutil.rmtree(self._path)
+            self._db = self._open()
+        except UnreadableTableError as error:
+            self._go_without(error)
+
+    def _go_without(self, error: UnreadableTableError) -> None:
+        self.close()
+        self._next_try = time.monotonic() + _PAUSE_SECONDS
+        extra = {"action": "table_missing", "path": str(self._path), "why": str(error)}
+        logger.warning("there is no table, Postgres is read in its place: make room on the disk", extra=extra)
 
 
 def bounded_options() -> Options:
@@ -159,81 +236,6 @@ def _shared_memory() -> tuple[Cache, WriteBufferManager]:
     """What tables read lately and have not written out yet, in one budget."""
     cache = Cache(_MEMORY_BYTES)
     return cache, WriteBufferManager.new_write_buffer_manager_with_cache(_BUFFERS_BYTES, False, cache)
-
-
-class UnreadableTableError(AssessmentStoreError):
-    """A table cannot be read; the message is RocksDB's."""
-
-
-class TableView:
-    """What a table had at one moment, for reading: whoever has it open goes on."""
-
-    def __init__(self, path: Path) -> None:
-        """Look at it as it is now.
-
-        Raises:
-            UnreadableTableError: it cannot be opened.
-        """
-        for attempt in range(_OPENINGS):
-            try:
-                self._db = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
-                break
-            except Exception as error:  # RocksDB's binding has no class of its own
-                if attempt == _OPENINGS - 1:
-                    raise UnreadableTableError(str(error)) from error
-
-    @property
-    def position(self) -> int:
-        """The offset below which every command is reflected; 0 for a new table.
-
-        Raises:
-            UnreadableTableError: that cannot be read.
-        """
-        with _table_errors():
-            found = _values(self._db, [""])
-            return int(found[""][:-_TIMESTAMP_BYTES]) if found else 0
-
-    def pieces(self, size: int) -> Iterator[dict[str, bytes]]:
-        """All entries by assessment id, byte for byte, so many at a time.
-
-        Raises:
-            UnreadableTableError: one cannot be read.
-        """
-        everything: Iterator[tuple[Any, Any]] = self._db.items()
-        entries = ((key, value) for key, value in everything if key != _POSITION_KEY)
-        while True:
-            with _table_errors():
-                piece = list(itertools.islice(entries, size))
-            if not piece:
-                return
-            yield {key.decode(errors="replace"): value[:-_TIMESTAMP_BYTES] for key, value in piece}
-
-    def values(self, assessment_ids: Collection[str]) -> dict[str, bytes]:
-        """Those of several assessments.
-
-        Raises:
-            UnreadableTableError: one cannot be read.
-        """
-        with _table_errors():
-            found = _values(self._db, assessment_ids)
-        return {key: value[:-_TIMESTAMP_BYTES] for key, value in found.items()}
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._db.close()
-
-
-@contextmanager
-def _table_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise UnreadableTableError(str(error)) from error
-
-
-def _values(table: Rdict, assessment_ids: Collection[str]) -> dict[str, bytes]:
-    values: list[Any] = (table.get([key.encode() for key in assessment_ids]) or []) if assessment_ids else []
-    return {key: value for key, value in zip(assessment_ids, values, strict=True) if value is not None}
 
 
 def head_of(value: bytes) -> bytes | None:

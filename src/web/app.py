@@ -189,7 +189,7 @@ async def _parts(settings: Settings, app: web.Application) -> AsyncIterator[None
         notifications = Notifications(cache, reader, commands, waiters, feed)
         watches = (replicas.watch,) if settings.replica_urls else ()
         works = (publisher.run, notifications.run, waiters.wake, waiters.poll, feed.run, app[AUDIT].run, *watches)
-        works = (*works, sampler.run)
+        works = (*works, sampler.run, cache.watch)
         for work in works:
             await stack.enter_async_context(background(work))
         yield

@@ -22,10 +22,11 @@ from ..store.redis import REDIS_SECONDS, RedisBreaker
 
 # KEYS: the caller. ARGV: microseconds between two requests, and the burst as microseconds.
 # Answers whether the request is let through, and in how many microseconds the allowance is whole again.
+# What is no number gives way.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local whole = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
+local whole = math.max(tonumber(redis.pcall('GET', KEYS[1])) or 0, now)
 local after = whole + ARGV[1]
 if after - now > ARGV[2] + 0 then return {0, whole - now} end
 redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000) + 1)

@@ -17,10 +17,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 from tests.harness.installation import Installation, create_installation, create_template
 from tests.harness.judge import assert_exactly_once, settled
 from tests.harness.load import Sender, open_sender, under_load
 from tests.harness.waiting import eventually
+from tests.harness.web import Web, running_web
 from tests.harness.worker import Cluster, Worker, pass_time
 
 from assessmentstore.chaos.messages import command, create
@@ -192,3 +194,47 @@ async def test_redis_that_comes_back_is_caught_up(cluster: Cluster, own_services
         os.kill(pid, signal.SIGCONT)
 
     await assert_exactly_once(cluster.installation)
+
+
+@pytest.mark.parametrize("how", ["full", "a replica"])
+async def test_a_redis_that_takes_no_writes_is_not_read_either(
+    cluster: Cluster, own_services: Settings, how: str
+) -> None:
+    """It answers reads, and no command reaches it: what it has would be told for minutes."""
+    installation, worker = cluster.installation, cluster.start()
+    await cluster.until_owned_by(worker)
+    async with running_web(installation) as web, installation.redis() as redis:
+        assert (await web.ask("POST", "/assessments", _REQUEST | {"assessmentId": "a1"})).status == 201
+        assert (await web.ask("GET", "/assessments/a1")).body["version"] == 1
+        await _refuse_writes(redis, how)
+        try:
+            await eventually(lambda: _cache_is(web, "unhealthy"), "the web to tell of Redis")
+            health = (await web.ask("GET", "/health")).body
+            assert (await web.ask("POST", "/assessments/a1/start", {})).status == 200
+            assert (await web.ask("GET", "/assessments/a1")).body["version"] == 2
+            assert (await web.ask("POST", "/assessments/a1/progress", {"progress": 3})).status == 200
+            assert (await web.ask("GET", "/assessments/a1")).body["version"] == 3
+            assert (health["overall"], await worker.ready()) == ("degraded", 200)
+            assert "takes no writes" in health["services"]["cache"]["error"]
+        finally:
+            await redis.config_set("maxmemory", 0)
+            await redis.replicaof("NO", "ONE")
+        await eventually(lambda: _cache_is(web, "healthy"), "the web to use Redis again")
+
+    assert "What Redis does not take is read from Postgres" in worker.log.read_text()
+    await assert_exactly_once(installation)
+
+
+_REQUEST = {"assessmentType": "health", "options": {}}
+
+
+async def _refuse_writes(redis: Redis, how: str) -> None:
+    if how == "full":
+        await redis.config_set("maxmemory-policy", "noeviction")
+        await redis.config_set("maxmemory", 1)
+    else:
+        await redis.replicaof("127.0.0.1", "1")
+
+
+async def _cache_is(web: Web, status: str) -> bool:
+    return bool((await web.ask("GET", "/health")).body["services"]["cache"]["status"] == status)

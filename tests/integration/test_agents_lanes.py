@@ -83,6 +83,9 @@ class Partition:
     async def confirm_membership(self, generation: int) -> bool:
         return self.member
 
+    def check_partitions(self) -> None:
+        """They never change."""
+
     async def bounds(self, partition: int) -> tuple[int, int]:
         return self.first, len(self.log)
 

@@ -274,6 +274,18 @@ async def test_what_is_new_replaces_what_is_left_of_a_deleted_one(cache: SharedC
     assert {key: item.version for key, item in found.items()} == {"a1": 1, "a2": 7, "a3": 1}
 
 
+async def test_a_generation_that_is_spoilt_gives_way(cache: SharedCache, redis: Redis, settings: Settings) -> None:
+    """Else every fill would fail, and open the breaker."""
+    await redis.rpush(f"{settings.topic_prefix}generation", "x")
+    read_under = (await cache.get("a1")).generation
+
+    await cache.bulk_set([state()], read_under)
+
+    assert await cache.generation() == b""
+    await cache.bulk_set([state()], b"")
+    assert (await cache.get("a1")).state == state()
+
+
 @pytest.mark.parametrize("spoilt", ["junk", "of another", "no hash", "no version"])
 async def test_an_entry_that_is_spoilt_is_none_and_gives_way(
     cache: SharedCache, redis: Redis, settings: Settings, spoilt: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -105,17 +104,15 @@ async def test_what_is_no_list_or_too_long_a_one_is_refused_as_a_whole(web: Web,
 
 async def test_ten_thousand_are_created_while_others_are_served(web: Web, shared: Running) -> None:
     ids = [f"t-{number}" for number in range(10_000)]
-    started = time.monotonic()
     batch = asyncio.create_task(web.ask("POST", "/assessments/batch", requests(*ids)))
-    pauses = []
+    served = 0
     while not batch.done():
-        asked = time.monotonic()
         assert (await web.ask("GET", "/health")).status == 200
-        pauses.append(time.monotonic() - asked)
+        served += 1
     answer = await batch
 
     assert answer.body == {"assessmentIds": ids, "errors": []}
-    assert max(pauses) < (time.monotonic() - started) / 2, "others wait for their turn, not for the whole batch"
+    assert served > 5, "others wait for their turn, not for the whole batch"
     async with shared.installation.database() as database:
         assert (
             await database.fetchval("SELECT count(*) FROM assessment_states WHERE assessment_id LIKE 't-%'") == 10_000

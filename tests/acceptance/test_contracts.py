@@ -310,23 +310,25 @@ async def _schemathesis(web: Web, folder: Path, *arguments: str) -> None:
 async def test_both_ports_tell_how_many_commands_wait(shared: Running, web: Web) -> None:
     (worker,) = shared.cluster.workers
 
-    async def lag(port: int) -> tuple[int, int]:
+    async def lag(port: int) -> tuple[int | None, int | None]:
+        """Nothing, where Postgres was too slow for this time."""
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/health") as answer:
             queue = (await answer.json())["services"]["queue"]
-        return queue["lag"], queue["maxPartitionLag"]
+        return queue.get("lag"), queue.get("maxPartitionLag")
 
-    async def until(port: int, total: int) -> int:
+    async def until(port: int, total: int) -> int | None:
         """Wait until so many commands wait, and tell how many do on one partition."""
 
-        async def probe() -> bool:
-            return (await lag(port))[0] == total
+        async def probe() -> tuple[int | None, ...]:
+            found = await lag(port)
+            return found if found[0] == total else ()
 
-        await eventually(probe, f"{total} commands that wait")
-        return (await lag(port))[1]
+        return (await eventually(probe, f"{total} commands that wait"))[1]
 
     assert (await until(web.port, 0), await until(worker.port, 0)) == (0, 0)
     worker.freeze()
     try:
+        await worker.until_frozen()
         async with open_sender(shared.installation) as sender:
             await sender.send(*(create(f"waiting {n}", key) for n, key in enumerate(["w-1", "w-1", "w-1", "w-2"])))
         most = await until(web.port, 4)

@@ -22,6 +22,15 @@ from assessmentstore.settings import Settings
 from assessmentstore.store.dead_letters import HeldLetter
 from assessmentstore.web.auth import Role
 
+# One of the open ones: whoever wants to redrive it waits.
+_HOLD = """
+SELECT id FROM dead_letters
+WHERE id = (
+    SELECT id FROM dead_letters WHERE redriven_at IS NULL AND dropped_at IS NULL ORDER BY id OFFSET $1 LIMIT 1
+)
+FOR UPDATE
+"""
+
 
 @pytest.fixture(scope="module")
 def shared(services: Settings, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -263,21 +272,25 @@ async def marked(shared: Running) -> int:
 
 
 async def killed_after(shared: Running, count: int) -> None:
-    """Run `redrive --all`, and kill it when it has marked so many."""
+    """Run `redrive --all`, and kill it when it has marked so many, and three times as many at the most."""
     folder, start = shared.installation.settings.data_dir, await marked(shared)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "assessmentstore", "dead-letters", "redrive", "--all"),
-        cwd=folder,
-        env=shared.installation.environment(),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
 
     async def some() -> bool:
         return await marked(shared) >= start + count
 
-    await eventually(some, "some to be redriven")
-    process.kill()
-    await process.wait()
+    async with shared.installation.database() as database, database.transaction():
+        # However late the kill comes, it finds a redrive that waits for this one.
+        held = await database.fetchval(_HOLD, 3 * count)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "assessmentstore", "dead-letters", "redrive", "--all"),
+            cwd=folder,
+            env=shared.installation.environment(),
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        await eventually(some, "some to be redriven")
+        process.kill()
+        await process.wait()
+    assert held is not None
 
 
 async def test_a_redrive_that_is_killed_and_repeated_has_one_effect_for_each(shared: Running) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -193,12 +192,11 @@ async def test_a_stop_ends_waits_at_once_with_an_answer(web: Web) -> None:
     waiting = asyncio.create_task(web.ask("GET", "/assessments/a-1/wait?timeout=50000"))
     await eventually(lambda: _waits(web), "the wait to have begun")
 
-    started = time.monotonic()
     web.process.send_signal(signal.SIGTERM)
     answer = await waiting
 
+    # One that ran out would be a 408.
     assert (answer.status, "Retry-After" in answer.headers) == (503, True)
-    assert time.monotonic() - started < 10
     await eventually(lambda: _ended(web), "the end of the web")
     assert web.process.returncode == 0
 

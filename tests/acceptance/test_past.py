@@ -11,12 +11,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.harness.judge import settled
 from tests.harness.load import open_sender
 from tests.harness.pointers import applied
 from tests.harness.shared import Running, running
-from tests.harness.waiting import eventually
 from tests.harness.web import Answer, Web
 from typer.testing import CliRunner
 
@@ -52,18 +52,12 @@ def web(shared: Running) -> Web:
 
 
 async def live(shared: Running, key: str, life: Any) -> None:
-    """Create an assessment, send it commands, and wait until the last one is applied."""
+    """Create an assessment, send it commands, and wait until all are applied, and Redis has the last one's state."""
     sent: list[Message] = [create(f"{key}:create", key, userid="alice")]
     sent += [command(f"{key}:{n}", name, key, data, userid="alice") for n, (name, data) in enumerate(life)]
     async with open_sender(shared.installation) as sender:
-        (*_, (partition, offset)) = await sender.send(*sent)
-
-    async def probe() -> bool:
-        query = "SELECT next_offset FROM command_offsets WHERE partition = $1"
-        async with shared.installation.database() as database:
-            return bool(await database.fetchval(query, partition) > offset)
-
-    await eventually(probe, "all to be applied")
+        await sender.send(*sent)
+    await settled(shared.installation)
 
 
 async def folded(web: Web, key: str) -> list[AssessmentRecord]:
@@ -95,7 +89,7 @@ _COMMANDS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(life=_COMMANDS, dice=st.randoms(use_true_random=False))
 def test_every_version_and_every_time_is_the_fold_and_changes_lead_from_one_to_the_other(
     shared: Running, life: Any, dice: random.Random

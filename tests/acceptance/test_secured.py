@@ -298,8 +298,7 @@ async def test_all_of_it_works_over_tls(doors: Doors) -> None:
         assert (done.status, done.body["state"]) == (200, "completed")
         await settled(doors.certificates)
         assert await _events(doors.certificates) == [1, 2, 3]
-        health = (await web.ask("GET", "/health")).body
-        assert health["overall"] == "healthy", health
+        await eventually(lambda: _is_well(web), "the web to be well")
     finally:
         web.destroy()
         cluster.destroy()
@@ -330,6 +329,11 @@ async def test_without_credentials_each_process_says_why(doors: Doors) -> None:
 
 def _given(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in settings.model_fields_set}
+
+
+async def _is_well(web: Web) -> bool:
+    """A probe may run out of time on a machine that is busy."""
+    return bool((await web.ask("GET", "/health")).body["overall"] == "healthy")
 
 
 async def _health_says(web: Web, words: str) -> bool:

@@ -181,6 +181,7 @@ async def test_what_came_between_a_look_and_its_command_wins(web: Web, shared: R
     # The worker's own timers are not to be first.
     shared.cluster.workers[-1].freeze()
     try:
+        await shared.cluster.workers[-1].until_frozen()
         async with open_pools(settings, application="test") as pools:
             firing = Firing(settings, Slow(pools.read))
             await let_leases_end(shared, "renewed", "cancelled")
@@ -249,9 +250,12 @@ async def test_who_waits_too_long_is_told_once_in_the_log_and_counted(web: Web, 
         return "assessmentstore_pending_too_long 1.0" in text
 
     await eventually(counted, "the gauge")
-    health = (await web.ask("GET", "/health")).body
-    assert health["services"]["queue"]["pendingTooLong"] == 1
-    assert health["overall"] == "healthy"
+
+    async def healthy() -> Any:
+        health = (await web.ask("GET", "/health")).body
+        return health["services"]["queue"].get("pendingTooLong") == 1 and health["overall"] == "healthy"
+
+    await eventually(healthy, "the health to tell it, and to be well")
     log = shared.cluster.workers[-1].log.read_text()
     assert log.count("nobody takes up an assessment") == 1
 

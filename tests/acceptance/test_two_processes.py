@@ -14,7 +14,7 @@ import pytest
 from tests.harness import metrics
 from tests.harness.balancer import balancing
 from tests.harness.installation import Installation
-from tests.harness.waiting import eventually
+from tests.harness.waiting import DEADLINE, eventually
 from tests.harness.web import Answer, Web, running_web
 from tests.harness.worker import Cluster
 
@@ -87,8 +87,8 @@ async def test_two_processes_are_one_api(pair: Pair, cluster: Cluster, tmp_path:
         assert answer.body["byState"]["completed"] == answer.body["total"] == 1
 
     types = ["assessment.created", "assessment.started", "assessment.completed"]
-    assert await asyncio.wait_for(stream, 20) == types
-    assert await asyncio.wait_for(feed, 20) == types
+    assert await asyncio.wait_for(stream, DEADLINE) == types
+    assert await asyncio.wait_for(feed, DEADLINE) == types
 
     cleaned = await pair.ask("POST", "/maintenance/cleanup", {"retentionDays": 0}, role=Role.ADMIN)
     assert cleaned.body == {"deleted": 1}

@@ -20,11 +20,14 @@ _COUNTS = {CrashPoint.DECODED: 5, CrashPoint.COMMITTED: 3, CrashPoint.SENT: 7, C
 # So many die side by side; with eight partitions each has one or two.
 _AT_ONCE = 5
 
+# Until all of them have started, and come so far.
+_DEADLINE = 240.0
+
 
 async def _die_at(cluster: Cluster, *points: CrashPoint, count: int = 0) -> None:
     """Start a worker for each point, and see each die there."""
     victims = [cluster.start(crash_point=f"{point}:{count or _COUNTS.get(point, 1)}") for point in points]
-    endings = await asyncio.gather(*(victim.ended() for victim in victims))
+    endings = await asyncio.gather(*(victim.ended(deadline=_DEADLINE) for victim in victims))
     assert endings == [-signal.SIGKILL] * len(points), points
 
 

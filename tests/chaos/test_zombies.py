@@ -21,6 +21,9 @@ pytestmark = pytest.mark.timeout(900)
 # Before the fence, behind it, after the commit, and with a Kafka transaction open.
 _STEPS = ("decoded:3", "written:2", "committed:3", "sent:2")
 
+# Five processes that start, or meet, at once, beside the load.
+_DEADLINE = 240.0
+
 
 async def _written(installation: Installation) -> dict[str, Any]:
     """All that there is to write to, except who owns what."""
@@ -53,14 +56,14 @@ async def _freeze_and_wake(cluster: Cluster, seed: int, steps: Sequence[str]) ->
     heir = cluster.start()
     async with under_load(cluster.installation, seed=seed, rate=200) as sender:
         zombies = [cluster.start(crash_point=step, sabotage="freeze") for step in steps]
-        await asyncio.gather(*(zombie.until_frozen() for zombie in zombies))
-        await cluster.until_owned_by(heir)
+        await asyncio.gather(*(zombie.until_frozen(deadline=_DEADLINE) for zombie in zombies))
+        await cluster.until_owned_by(heir, deadline=_DEADLINE)
     await settled(cluster.installation)
     before = await _written(cluster.installation)
 
     for zombie in zombies:
         zombie.thaw()
-    await cluster.until_owned_by(*zombies, heir)
+    await cluster.until_owned_by(*zombies, heir, deadline=_DEADLINE)
 
     assert await _written(cluster.installation) == before
     await assert_exactly_once(cluster.installation, sent=sender.sent)

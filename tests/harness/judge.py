@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,15 +50,24 @@ async def assert_exactly_once(installation: Installation, **options: Any) -> Non
     assert not violations, "\n".join(["violations:", *violations])
 
 
-async def slowest_event(installation: Installation) -> float:
-    """The most seconds between a command and its event."""
+async def slowest_events(installation: Installation, began: Sequence[float]) -> list[float]:
+    """The most seconds between a command and its event, for the commands of each stretch of time.
+
+    Args:
+        installation: whose load has ended.
+        began: when each stretch began, in seconds since 1970; the last one goes to the end.
+    """
     settings = installation.settings
     commands = await read_topic(settings, settings.commands_topic, settings.topic_partitions)
     events = await read_topic(settings, settings.events_topic, settings.topic_partitions)
     accepted = expect(commands).of("accepted")
     sent = {outcome.command_id: outcome.record.timestamp for outcome in accepted}
-    published = {record.event["commandId"]: record.timestamp for records in events.values() for record in records}
-    return max(published[command_id] - sent[command_id] for command_id in published) / 1000
+    slowest = [0.0] * len(began)
+    for record in (record for records in events.values() for record in records):
+        at = sent[record.event["commandId"]]
+        stretch = max(0, bisect(began, at / 1000) - 1)
+        slowest[stretch] = max(slowest[stretch], (record.timestamp - at) / 1000)
+    return slowest
 
 
 async def settled(installation: Installation, *, deadline: float = DEADLINE, redis: bool = True) -> None:

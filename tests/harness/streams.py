@@ -203,11 +203,16 @@ class Streams:
 
 
 @asynccontextmanager
-async def serving_streams(settings: Settings) -> AsyncIterator[Streams]:
-    """A web in this process, so that a test can change its constants."""
+async def serving_streams(settings: Settings, *, patience: float = 2) -> AsyncIterator[Streams]:
+    """A web in this process, so that a test can change its constants.
+
+    Args:
+        settings: of the web.
+        patience: seconds that its stop leaves requests which do not end by themselves.
+    """
     assert settings.jwt_secret is not None
     server = TestServer(build_app(settings))
-    await server.start_server(shutdown_timeout=2)
+    await server.start_server(shutdown_timeout=patience)
     try:
         async with ClientSession() as session:
             yield Streams(server, settings.jwt_secret.get_secret_value(), session)

@@ -90,13 +90,13 @@ class Worker:
         """Let it go on as if nothing had been."""
         self._process.send_signal(signal.SIGCONT)
 
-    async def until_frozen(self) -> None:
+    async def until_frozen(self, *, deadline: float = DEADLINE) -> None:
         """Wait until all its threads are stopped."""
 
         async def probe() -> bool:
             return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 
-        await eventually(probe, f"worker {self.name} frozen")
+        await eventually(probe, f"worker {self.name} frozen", deadline=deadline)
 
     def terminate(self) -> None:
         """Ask it to end, without waiting."""

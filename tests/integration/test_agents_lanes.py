@@ -150,7 +150,7 @@ class Consumer(BatchConsumer):
             await self.fetch()
             return len(self.partition.applied) >= len(self.partition.log)
 
-        await eventually(probe, "everything applied", deadline=10)
+        await eventually(probe, "everything applied")
 
 
 @asynccontextmanager
@@ -174,7 +174,7 @@ async def until(condition: Callable[[], Any]) -> None:
     async def probe() -> bool:
         return bool(condition())
 
-    await eventually(probe, "the condition", deadline=10)
+    await eventually(probe, "the condition")
 
 
 async def test_all_records_are_applied_once_and_in_order() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import asyncpg
 import pytest
@@ -23,15 +22,13 @@ def store(pools: Pools) -> BatchStore:
     return BatchStore(pools.write)
 
 
-async def _take_over(store: BatchStore) -> tuple[PartitionClaim, float]:
-    """Claim as a lane does, and say how long it took."""
-    started = time.monotonic()
+async def _take_over(store: BatchStore) -> PartitionClaim:
+    """Claim as a lane does."""
 
     async def probe() -> PartitionClaim:
         return await store.claim(TOPIC, 0, owner="heir", epoch=None)
 
-    claim = await eventually(probe, "the claim", deadline=20, tolerate=(UnavailableError,))
-    return claim, time.monotonic() - started
+    return await eventually(probe, "the claim", tolerate=(UnavailableError,))
 
 
 async def test_a_worker_frozen_between_two_messages_of_a_statement_does_not_keep_its_partition(
@@ -46,10 +43,9 @@ async def test_a_worker_frozen_between_two_messages_of_a_statement_does_not_keep
         await zombie.execute(_ADVANCE, TOPIC)
         await zombie.prepare("SELECT $1::text")
 
-        claim, seconds = await _take_over(store)
+        claim = await _take_over(store)
 
         assert (claim.epoch, claim.next_offset) == (2, 0)
-        assert seconds < 3
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await transaction.commit()
 
@@ -62,7 +58,7 @@ async def test_a_claim_waits_for_a_batch_that_is_about_to_end(installation: Inst
             taking_over = asyncio.create_task(_take_over(store))
             await eventually(lambda: _somebody_waits(watcher), "the claim waiting for the row")
 
-        claim, _ = await taking_over
+        claim = await taking_over
 
     assert (claim.epoch, claim.next_offset) == (2, 1)
 

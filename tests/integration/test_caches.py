@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 import pytest
 from redis.asyncio import Redis
+from tests.harness.waiting import DEADLINE
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.models.positions import Positions
 from assessmentstore.settings import Settings
+from assessmentstore.store import redis as redis_module
 from assessmentstore.store.cache import DELETED, Lookup, MemoryCache, SharedCache
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.reads import StateReader
@@ -174,12 +176,15 @@ async def test_messages_reach_whoever_listens(cache: SharedCache) -> None:
             if len(heard) >= 3:
                 return
 
-    await asyncio.wait_for(listen(), 10)
+    await asyncio.wait_for(listen(), DEADLINE)
 
     assert [message for message in heard if message[1]] == [("replies:me", b"1")]
 
 
-async def test_a_redis_that_is_away_costs_one_time_out_and_then_nothing(settings: Settings) -> None:
+async def test_a_redis_that_is_away_costs_one_time_out_and_then_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "_BREAKER_SECONDS", 3600.0)
     away = settings.model_copy(update={"redis_url": NOBODY_LISTENS})
     async with open_redis(away) as client:
         cache = SharedCache(client, "")
@@ -335,7 +340,7 @@ async def test_an_eviction_is_told_to_everybody(cache: SharedCache) -> None:
                 return
             await cache.evict(["a1", "ä"])
 
-    await asyncio.wait_for(listen(), 10)
+    await asyncio.wait_for(listen(), DEADLINE)
 
     assert [orjson.loads(message) for message in heard] == [["a1", "ä"]]
     assert (await cache.bulk_get(["a1", "a2"])).keys() == {"a2"}

@@ -13,7 +13,7 @@ from tests.harness.compliance import ScriptedServer, scripted_server, served_by
 from tests.harness.installation import Installation
 from tests.harness.load import Sender, open_sender
 from tests.harness.waiting import eventually
-from tests.harness.worker import Cluster
+from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.chaos.messages import command, request
 from assessmentstore.settings import Settings
@@ -61,6 +61,18 @@ class Scene:
             return found if (found.get("state"), found.get("retry_count")) == (state, attempt) else {}
 
         return await eventually(probe, f"{name} {state} in attempt {attempt}")
+
+    async def ending(self, script: str, state: str, seconds: int) -> dict[str, Any]:
+        """How an assessment ends that the server treats by a script.
+
+        Where its time is over, a timer of the worker may be first, and says less: then another one is tried.
+        """
+        for name in (script, *(f"{script}, once more ({number})" for number in range(10))):
+            await self.create(name, script, timeout=seconds)
+            found = await self.until(name, state)
+            if not (found["error_message"] or "").startswith("ASSESSMENT_TIMEOUT"):
+                break
+        return found
 
     async def trail(self, name: str) -> list[str]:
         rows = await self.ask(
@@ -111,9 +123,8 @@ async def test_whatever_the_server_does_each_attempt_ends_as_it_should(
     scene: Scene, cluster: Cluster, scripted: ScriptedServer
 ) -> None:
     cluster.start()
-    for script, (timeout, state, told) in ENDINGS.items():
-        await scene.create(script, script, timeout=timeout)
-        found = await scene.until(script, state)
+    for script, (seconds, state, told) in ENDINGS.items():
+        found = await scene.ending(script, state, seconds)
         assert (found["error_message"] or "").startswith(told), script
         assert state == "completed" or scripted.url in found["error_message"]
         # A success closes the breaker, which the failures of one script may have opened.
@@ -173,13 +184,19 @@ async def test_an_assessment_is_cancelled_retried_taken_by_others_and_survives_a
         "started by executor",
         "failed by executor",
     ]
+    await eventually(lambda: _health_tells(worker, scripted, 1), "the one attempt that is left")
+
+
+async def _health_tells(worker: Worker, scripted: ScriptedServer, attempts: int) -> bool:
+    """An attempt is over a moment after its assessment is."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{worker.port}/health") as answer,
     ):
         health = await answer.json()
-    assert health["details"]["complianceServers"] == [{"status": "healthy", "url": scripted.url, "attempts": 1}]
     assert "complianceServers" not in health["services"]
+    told = [{"status": "healthy", "url": scripted.url, "attempts": attempts}]
+    return bool(health["details"]["complianceServers"] == told)
 
 
 async def _asked(scripted: ScriptedServer, name: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -276,7 +275,8 @@ async def test_a_slow_reader_is_cut_off_and_harms_nobody(
     author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     monkeypatch.setattr(subscription, "MOST_WAITING", 40 if reason == "overflow" else 10_000)
-    monkeypatch.setattr(sse, "WRITE_SECONDS", DEADLINE if reason == "overflow" else 0.3)
+    # Long enough for the quick one on a machine that is busy.
+    monkeypatch.setattr(sse, "WRITE_SECONDS", DEADLINE if reason == "overflow" else 3.0)
     before = metric("event_streams_cut_total", reason=reason)
     large = [command(f"a-{number}", "progress", "a", {"progress": 1, "message": "m" * 200_000}) for number in range(80)]
 
@@ -306,42 +306,48 @@ async def until_deaf(streams: Streams) -> socket.socket:
 
 
 @pytest.mark.settings(redis_url=NOWHERE)
-async def test_events_come_without_redis(author: Author, streams: Streams) -> None:
+async def test_events_come_without_redis_and_without_the_polls_that_only_look_after_it(
+    author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_SLOW_POLL", 3600.0)
     async with streams.read() as reader:
         await reader.block()
-        started = time.monotonic()
         await author.apply(*life("a", "create"))
         await reader.events(1)
-
-    assert time.monotonic() - started < 3
 
 
 async def test_a_stream_ends_with_its_token(author: Author, streams: Streams) -> None:
     await author.apply(*life("a", "create"))
+    told: list[list[str]] = []
 
-    async with (
-        streams.read("/assessments/a/events", lifetime=timedelta(seconds=2)) as one,
-        streams.read(lifetime=timedelta(seconds=2)) as everything,
-    ):
-        assert types(await one.rest()) == ["created"]
-        assert await everything.rest() == []
+    async def let_in() -> bool:
+        """On a machine that stands still a token may be over before it is shown."""
+        async with (
+            streams.read("/assessments/a/events", lifetime=timedelta(seconds=2)) as one,
+            streams.read(lifetime=timedelta(seconds=2)) as everything,
+        ):
+            if {one.answer.status, everything.answer.status} != {200}:
+                return False
+            told.extend([types(await one.rest()), types(await everything.rest())])
+        return True
+
+    await eventually(let_in, "two streams to begin in time")
+    assert told == [["created"], []]
     await until_open(0)
 
 
 async def test_a_stop_ends_all_streams_at_once(settings: Settings, author: Author) -> None:
     await author.apply(*life("a", "create"))
     async with (
-        serving_streams(settings) as streams,
+        serving_streams(settings, patience=2 * DEADLINE) as streams,
         streams.read() as everything,
         streams.read("/assessments/a/events") as one,
     ):
         await until_open(2)
-        started = time.monotonic()
         stopping = asyncio.create_task(streams.server.close())
-        await asyncio.gather(everything.rest(), one.rest())
-        await stopping
-
-    assert time.monotonic() - started < 1.5
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.gather(everything.rest(), one.rest())
+            await stopping
 
 
 async def test_there_is_a_limit(author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,10 @@ from typing import Any, Literal
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from assessmentstore.services.processes import free_ports
+
+_PORTS = range(24_000, 28_000)
+
 STATE: dict[str, Any] = {
     "assessmentId": "a-1",
     "state": "processing",
@@ -111,6 +115,11 @@ async def _stream(request: web.Request, answer: Streamed) -> web.StreamResponse:
     if answer.then == "stay":
         await asyncio.Event().wait()
     return response
+
+
+def free_port() -> int:
+    """A port for a server that is to be away for a while: none that outgoing connections get meanwhile."""
+    return free_ports(1, among=_PORTS)[0]
 
 
 @asynccontextmanager

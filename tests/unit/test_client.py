@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import unused_port
-from tests.unit.api_fake import STATE, FakeApi, event, refusal, serving, sse
+from tests.harness.waiting import DEADLINE
+from tests.unit.api_fake import STATE, FakeApi, event, free_port, refusal, serving, sse
 
 from assessmentstore.client import AsyncClient, ClientError, CreatedAssessment, RetryPolicy, assessments
 
@@ -200,13 +200,13 @@ async def test_a_wait_that_is_in_vain_says_how_long_it_was(api: FakeApi, client:
 
 
 async def test_a_wait_outlives_a_restart_of_the_server() -> None:
-    port, before, after = unused_port(), FakeApi(), FakeApi()
+    port, before, after = free_port(), FakeApi(), FakeApi()
     before.will_answer(refusal("ASSESSMENT_TIMEOUT"), status=408)
     after.will_answer({"assessmentId": "a-1", "status": "completed"})
     async with AsyncClient(f"http://127.0.0.1:{port}", "some.jwt", patience=30) as client:
         async with serving(before, port):
             waiting = asyncio.create_task(client.wait("a-1", within=30))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE):
                 while not before.asked:  # noqa: ASYNC110 - the server sets no event
                     await asyncio.sleep(0)
         async with serving(after, port):
@@ -216,14 +216,14 @@ async def test_a_wait_outlives_a_restart_of_the_server() -> None:
 
 
 async def test_an_address_where_nobody_listens_is_told_at_once() -> None:
-    async with AsyncClient(f"http://127.0.0.1:{unused_port()}", "some.jwt", patience=3600) as client:
+    async with AsyncClient(f"http://127.0.0.1:{free_port()}", "some.jwt", patience=3600) as client:
         with pytest.raises(ClientError, match=r"UNREACHABLE: .* does not answer .*: is the web running there"):
             await client.get("a-1")
 
 
 @pytest.mark.parametrize("token", ["a\nb", "a b", "schlüssel"])
 async def test_what_is_not_a_token_is_told_as_such(token: str) -> None:
-    async with AsyncClient(f"http://127.0.0.1:{unused_port()}", token) as client:
+    async with AsyncClient(f"http://127.0.0.1:{free_port()}", token) as client:
         with pytest.raises(ClientError, match="NOT_A_TOKEN"):
             await client.get("a-1")
 

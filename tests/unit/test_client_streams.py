@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import unused_port
-from tests.unit.api_fake import FakeApi, event, refusal, serving, sse
+from tests.harness.waiting import DEADLINE
+from tests.unit.api_fake import FakeApi, event, free_port, refusal, serving, sse
 
 from assessmentstore.client import AsyncClient, ClientError, DeliveryError, Reset, subscriptions
 from assessmentstore.models.events import AssessmentEvent, EventType
@@ -91,7 +91,7 @@ async def test_a_stream_of_one_ends_with_its_last_event(kind: str, api: FakeApi,
 
 
 async def test_a_stream_survives_a_restart_of_the_server() -> None:
-    port, before, after = unused_port(), FakeApi(), FakeApi()
+    port, before, after = free_port(), FakeApi(), FakeApi()
     before.will_stream(at("p.1", 1), then="stay")
     after.will_stream(at("p.2", 2), then="stay")
     async with AsyncClient(f"http://127.0.0.1:{port}", "some.jwt", patience=30) as client:
@@ -157,7 +157,7 @@ async def test_a_handler_gets_each_event_in_order_and_again_where_it_failed(api:
             done.set()
 
     subscription = await client.subscribe([EventType.PROGRESS], handle)
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), DEADLINE)
 
     assert calls == [1, 2, 2, 3]
     assert re.fullmatch(r"sub_\d{13}_[0-9a-z]{9}", subscription.id)
@@ -182,7 +182,7 @@ async def test_a_handler_that_fails_for_good_is_reported_and_the_next_event_come
         loop.call_soon_threadsafe(errors.put_nowait, error)
 
     subscription = await client.subscribe([], handle, note)
-    first, second = [await asyncio.wait_for(errors.get(), 10) for _ in range(2)]
+    first, second = [await asyncio.wait_for(errors.get(), DEADLINE) for _ in range(2)]
 
     assert [error.event.id for error in (first, second) if error.event] == ["a-1:1", "a-1:2"]
     assert isinstance(first.__cause__, ValueError)
@@ -201,7 +201,7 @@ async def test_without_anybody_to_report_to_a_failing_handler_ends_its_subscript
 
     subscription = await client.subscribe([], handle)
     with pytest.raises(DeliveryError, match="failed 5 times on event a-1:1"):
-        await asyncio.wait_for(subscription.wait(), 10)
+        await asyncio.wait_for(subscription.wait(), DEADLINE)
 
     assert (set(calls), subscription.active) == ({1}, False)
 
@@ -220,7 +220,7 @@ async def test_a_stream_that_is_refused_is_reported_and_tried_again(api: FakeApi
         errors.append(error)
 
     await client.subscribe([], handle, note)
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), DEADLINE)
 
     assert [error.event for error in errors] == [None]
     assert "the token has expired" in str(errors[0])
@@ -236,6 +236,6 @@ async def test_a_handler_may_end_its_own_subscription(api: FakeApi, client: Asyn
         await client.unsubscribe(subscription.id)
 
     subscription = await client.subscribe([], handle)
-    await asyncio.wait_for(subscription.wait(), 10)
+    await asyncio.wait_for(subscription.wait(), DEADLINE)
 
     assert calls == [1]

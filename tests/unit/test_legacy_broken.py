@@ -61,7 +61,9 @@ _LINES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(lines=_LINES)
 def test_every_line_of_an_export_is_taken_or_put_aside(tmp_path: Path, lines: list[Any]) -> None:
     file = write_lines(tmp_path / "export.jsonl", lines)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.harness.waiting import eventually
+from tests.harness.waiting import DEADLINE, eventually
 
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.store.refusals import Refusal
@@ -124,7 +124,7 @@ async def test_a_stop_waits_for_a_postgres_that_hangs_only_so_long(
     noted = Refusals(store)
     noted.note(refusal())
 
-    await asyncio.wait_for(noted.close(), 5)
+    await asyncio.wait_for(noted.close(), DEADLINE)
 
     assert lost() == before + 1
     assert "1 refusals are not in the audit" in caplog.text

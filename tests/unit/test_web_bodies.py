@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.harness.waiting import DEADLINE
 
 from assessmentstore.models.errors import RejectedError, Rejection
 from assessmentstore.web import bodies
@@ -149,7 +150,7 @@ async def test_who_finds_no_room_waits_until_there_is_some() -> None:
         waiting = asyncio.create_task(use("large", 5))
         await use("small", 2)
         assert order == ["small"]
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, DEADLINE)
 
     assert order == ["small", "large"]
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 import pytest
+from tests.harness.waiting import DEADLINE
 
 from assessmentstore.models.commands import CommandType
 from assessmentstore.models.errors import ErrorCode, RejectedError, Rejection, UnavailableError
@@ -124,7 +125,7 @@ async def test_a_reply_is_followed_by_one_query_for_all(monkeypatch: pytest.Monk
     for item in batch[-REPLIES:]:
         setup.commands.replied(reply_message(item.header, None)[1])
 
-    assert await asyncio.wait_for(applying, 5) == [2] * 200
+    assert await asyncio.wait_for(applying, DEADLINE) == [2] * 200
     assert setup.postgres.asked == [200]
 
 
@@ -135,12 +136,12 @@ async def test_lost_replies_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> 
     batch = setup.batch(2)
     setup.settle(batch)
 
-    assert await asyncio.wait_for(setup.apply(batch), 5) == [2, 2]
+    assert await asyncio.wait_for(setup.apply(batch), DEADLINE) == [2, 2]
 
 
 async def test_an_unknown_outcome_is_told_as_unknown_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk_module, "_COMMANDS_A_SECOND", 10**9)
-    setup = Setup(timeout=0.2)
+    setup = Setup(timeout=2.0)
     batch = setup.batch(3)
     setup.settle(batch[:2])
 
@@ -167,9 +168,9 @@ async def test_a_postgres_that_is_away_for_a_while_is_asked_again() -> None:
     setup.postgres.is_away = True
     batch = setup.batch(2)
     applying = asyncio.create_task(setup.apply(batch))
-    await asyncio.wait_for(setup.postgres.was_asked.wait(), 5)
+    await asyncio.wait_for(setup.postgres.was_asked.wait(), DEADLINE)
 
     setup.postgres.is_away = False
     setup.settle(batch)
 
-    assert await asyncio.wait_for(applying, 5) == [2, 2]
+    assert await asyncio.wait_for(applying, DEADLINE) == [2, 2]

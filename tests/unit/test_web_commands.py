@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.harness.waiting import DEADLINE
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.commands import Command, CommandType
@@ -84,7 +85,7 @@ class Setup:
 
 
 async def applied(waiting: Awaitable[Applied]) -> Applied:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         return await waiting
 
 
@@ -92,7 +93,7 @@ async def started(setup: Setup, command: Outgoing) -> asyncio.Task[Applied]:
     """The task that applies a command, once the command was sent."""
     setup.kafka.was_sent.clear()
     task = asyncio.create_task(setup.commands.apply(command))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         await setup.kafka.was_sent.wait()
     return task
 
@@ -189,7 +190,7 @@ async def test_without_redis_the_outcome_is_looked_up() -> None:
     setup = Setup()
     command = setup.prepare()
     task = await started(setup, command)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         await setup.outcomes.was_asked.wait()
 
     setup.keep(command, REFUSAL)

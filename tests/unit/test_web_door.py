@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import ClientSession, web
+from tests.harness.waiting import DEADLINE
 
 from assessmentstore.settings import Settings, SettingsError
 from assessmentstore.web import admission
@@ -92,10 +93,10 @@ async def _raw(port: int, sent: bytes) -> tuple[int, dict[str, str], bytes]:
     """The one answer to some bytes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE)
     first, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines if line)
-    body = await asyncio.wait_for(reader.readexactly(int(headers["Content-Length"])), 10)
+    body = await asyncio.wait_for(reader.readexactly(int(headers["Content-Length"])), DEADLINE)
     writer.close()
     return int(first.split()[1]), headers, body
 
@@ -268,7 +269,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /assessments HTTP/1.1\r\nHost: a\r\n" + TOKEN + framing)
 
-    answer = await asyncio.wait_for(reader.read(), 5)  # to the end: the connection is closed
+    answer = await asyncio.wait_for(reader.read(), DEADLINE)  # to the end: the connection is closed
     writer.close()
 
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -283,7 +284,7 @@ async def test_headers_that_do_not_arrive_are_not_waited_for() -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
     writer.write(b"GET / HTTP/1.1\r\nHost: ")
 
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
     writer.close()
     await runner.cleanup()
 

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from tests.harness.waiting import DEADLINE
 
 from assessmentstore.models.errors import UnavailableError
 from assessmentstore.store.cache import DELETED, Message
@@ -37,7 +38,7 @@ async def listened(monkeypatch: pytest.MonkeyPatch, *connections: list[Message])
     redis, reader = FakeRedis(*connections), MagicMock()
     notifications = Notifications(redis, reader, MagicMock(), MagicMock(), MagicMock())  # type: ignore[arg-type]
     running = asyncio.create_task(notifications.run())
-    await asyncio.wait_for(redis.over.wait(), 5)
+    await asyncio.wait_for(redis.over.wait(), DEADLINE)
     running.cancel()
     return [(call[0], *call[1]) for call in reader.method_calls]
 

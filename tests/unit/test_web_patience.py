@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
+from tests.harness.waiting import DEADLINE
 
 from assessmentstore.store.patience import within
 
@@ -29,13 +29,11 @@ async def test_work_that_does_not_hear_its_cancellation_is_left_behind() -> None
             heard.set()
             await released.wait()
 
-    started = time.monotonic()
     with pytest.raises(TimeoutError, match="no answer within"):
         await within(0.01, deaf())
 
     try:
-        await asyncio.wait_for(heard.wait(), 5)
-        assert time.monotonic() - started < 5
+        await asyncio.wait_for(heard.wait(), DEADLINE)
     finally:
         released.set()
 
@@ -54,5 +52,5 @@ async def test_a_caller_that_is_cancelled_takes_the_work_along() -> None:
     await started.wait()
     caller.cancel()
 
-    await asyncio.wait_for(heard.wait(), 5)
+    await asyncio.wait_for(heard.wait(), DEADLINE)
     assert caller.cancelled()

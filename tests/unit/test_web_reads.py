@@ -132,7 +132,10 @@ async def test_without_a_token_nothing_is_told(client: Client, source: FakeSourc
     assert source.asked == []
 
 
-async def test_a_version_that_is_a_moment_away_is_waited_for(client: Client, source: FakeSource) -> None:
+async def test_a_version_that_is_a_moment_away_is_waited_for(
+    client: Client, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "_MIN_VERSION_SECONDS", 60.0)
     source.states = [None, state(2), state(4)]
 
     answer = await client.get("/assessments/a-1?minVersion=4")

@@ -102,8 +102,9 @@ async def _await_topics(admin: AIOKafkaAdminClient, wanted: list[TopicSpecificat
         count = len(found[topic.name]["partitions"])
         if count != topic.partitions:
             raise SettingsError(
-                f"topic {topic.name} has {count} partitions, not {topic.partitions}: set "
-                f"ASSESSMENTSTORE_TOPIC_PARTITIONS={count}, since another number would move ids between partitions"
+                f"topic {topic.name} has {count} partitions, not {topic.partitions}: where it was made so, set"
+                f" ASSESSMENTSTORE_TOPIC_PARTITIONS={count}; where somebody gave it more since, ids have moved between"
+                " partitions: see docs/recovery.md"
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -25,13 +24,9 @@ from tests.harness.installation import (
 from assessmentstore import bootstrap, services
 from assessmentstore.interrupts import end_as_by_ctrl_c
 from assessmentstore.services import Services
-from assessmentstore.services.kafka import JVM_OPTIONS
 from assessmentstore.settings import Settings
 
 _PARTITIONS = 8
-
-# A broker in production lives for months: one that never optimises its code takes half as much CPU again.
-_LONG_LIVED = "-server"
 
 _numbers = itertools.count(1)
 
@@ -40,7 +35,6 @@ _numbers = itertools.count(1)
 async def running_services() -> AsyncIterator[tuple[Settings, Services]]:
     """The services of the environment, or others that end with the run, also where that is told to end."""
     end_as_by_ctrl_c()
-    os.environ.setdefault(JVM_OPTIONS, _LONG_LIVED)
     with tempfile.TemporaryDirectory(prefix="assessmentstore-bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings.load(data_dir=_open_to_all(folder), topic_partitions=_PARTITIONS)
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from base64 import urlsafe_b64encode
@@ -29,12 +28,6 @@ from .processes import ask, run
 _HERE = Path(__file__).parent
 _POM = _HERE / "pom.xml"
 _JAVA_MINIMUM = 17
-
-JVM_OPTIONS = "KAFKA_JVM_PERFORMANCE_OPTS"
-"""The variable with options for the JVM, as Kafka's own scripts name it."""
-
-# A broker that lives for minutes pays for the optimising compiler, which takes a core for all of them.
-_SHORT_LIVED = "-XX:TieredStopAtLevel=1"
 
 
 @dataclass(frozen=True)
@@ -118,8 +111,8 @@ class Kafka:
 
     def _java(self, *options: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={_HERE / 'log4j2.properties'}"
-        chosen = shlex.split(os.environ.get(JVM_OPTIONS, _SHORT_LIVED))
-        return [self.java, *chosen, *options, logging, "-cp", f"{self.jars}/*"]
+        # A broker that lives for minutes pays for the optimising compiler, which takes a core for all of them.
+        return [self.java, "-XX:TieredStopAtLevel=1", *options, logging, "-cp", f"{self.jars}/*"]
 
 
 def _version() -> str:

@@ -186,21 +186,6 @@ def test_ports_are_free_and_never_those_of_outgoing_connections() -> None:
     assert len(set(free_ports(2, among=ranges[0]))) == 2
 
 
-def test_the_jvm_of_kafka_takes_options_of_the_variable_that_kafka_has_for_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("KAFKA_JVM_PERFORMANCE_OPTS", raising=False)
-    found = kafka.Kafka("java", tmp_path)
-    short_lived = found.command(tmp_path, (1, 2))
-
-    monkeypatch.setenv("KAFKA_JVM_PERFORMANCE_OPTS", "-server -XX:+UseParallelGC")
-    chosen = found.command(tmp_path, (1, 2))
-
-    assert short_lived[:2] == ["java", "-XX:TieredStopAtLevel=1"]
-    assert chosen[:3] == ["java", "-server", "-XX:+UseParallelGC"]
-    assert "-XX:TieredStopAtLevel=1" not in chosen
-
-
 def test_docker_runs_the_kafka_that_runs_locally() -> None:
     compose = (ROOT / "docker-compose.yml").read_text()
     pom = (ROOT / "src/services/pom.xml").read_text()

@@ -244,7 +244,7 @@ class SharedCache:
         """
         if created:
             states = {**{key: states[key] for key in created}, **states}
-        keys = [self._position_key(partition), *map(self._key, states)]
+        keys = [self._position_key(partition), *map(self._key, states), self._generation_key]
         about = (_TTL_MILLISECONDS, start, end, len(created))
         arguments = [item for state in states.values() for item in state]
         with self._breaker.guard():

@@ -32,10 +32,11 @@ for i = 2, #KEYS do
 end
 """
 
-# KEYS: the position, then assessments. ARGV: time to live, the position before and after, how many of the assessments
+# KEYS: the position, assessments, the generation. ARGV: time to live, the position before and after, how many of the assessments
 # (the first ones) are new, whether there may be no position yet, then versions and JSONs. Answers the position it found
 # where that is not the one before, or nothing where there is none and has to be. What is not taken over is forgotten,
-# there and where Redis is full: it is older than Postgres.
+# there and where Redis is full: it is older than Postgres. Then another generation begins, so that nobody fills in what
+# he had read before; a full Redis takes no name of one, and has none.
 REFLECT = f"""{_VERSION_OF}
 local position = redis.pcall('GET', KEYS[1])
 if position and (type(position) == 'table' or not tonumber(position)) then
@@ -50,7 +51,7 @@ local function write(...)
   full = full or (type(answer) == 'table' and answer.err and true)
 end
 local created = tonumber(ARGV[4])
-for i = 2, #KEYS do
+for i = 2, #KEYS - 1 do
   if not (missed or full) then
     local version = version_of(KEYS[i])
     if i - 1 <= created or not version or version < tonumber(ARGV[i * 2 + 2]) then
@@ -60,8 +61,15 @@ for i = 2, #KEYS do
   if missed or full then redis.call('DEL', KEYS[i]) end
   redis.call('PEXPIRE', KEYS[i], ARGV[1])
 end
-if missed then return position end
+if missed then
+  local now = redis.call('TIME')
+  redis.pcall('SET', KEYS[#KEYS], redis.sha1hex(KEYS[1] .. now[1] .. '.' .. now[2]))
+  return position
+end
 if not full then write('SET', KEYS[1], ARGV[3]) end
-if full then return redis.error_reply('OOM there is no room for what changed') end
+if full then
+  redis.call('DEL', KEYS[#KEYS])
+  return redis.error_reply('OOM there is no room for what changed')
+end
 return ARGV[3]
 """

@@ -146,6 +146,17 @@ async def test_a_batch_after_a_missed_one_is_not_taken_and_the_gap_is_told(cache
     assert (await cache.get("a1")).state is None
 
 
+async def test_what_was_read_before_a_batch_was_not_taken_is_not_filled_in_after_it(cache: SharedCache) -> None:
+    """The batch takes out what it changed, and would leave room for what a slow reader has in hand."""
+    await cache.reflect(0, start=0, end=5, states=reflected(state()))
+    read_under = (await cache.get("a1")).generation
+
+    await cache.reflect(0, start=7, end=9, states=reflected(state(version=2)))
+    await cache.bulk_set([state()], read_under)
+
+    assert (await cache.get("a1")).state is None
+
+
 async def test_positions_of_partitions_are_apart(cache: SharedCache) -> None:
     await cache.reflect(0, start=0, end=5, states={})
 

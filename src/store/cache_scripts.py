@@ -32,11 +32,11 @@ for i = 2, #KEYS do
 end
 """
 
-# KEYS: the position, assessments, the generation. ARGV: time to live, the position before and after, how many of the assessments
-# (the first ones) are new, whether there may be no position yet, then versions and JSONs. Answers the position it found
-# where that is not the one before, or nothing where there is none and has to be. What is not taken over is forgotten,
-# there and where Redis is full: it is older than Postgres. Then another generation begins, so that nobody fills in what
-# he had read before; a full Redis takes no name of one, and has none.
+# KEYS: the position, assessments, the generation. ARGV: time to live, the position before and after, how many of the
+# assessments (the first ones) are new, whether there may be no position yet, then versions and JSONs. Answers the
+# position it found where that is not the one before, or nothing where there is none and has to be. What is not taken
+# over is forgotten, there and where Redis is full: it is older than Postgres. Then another generation begins, so that
+# nobody fills in what he had read before; a full Redis takes no name of one, and has none.
 REFLECT = f"""{_VERSION_OF}
 local position = redis.pcall('GET', KEYS[1])
 if position and (type(position) == 'table' or not tonumber(position)) then

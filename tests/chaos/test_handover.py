@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 from tests.harness.judge import assert_exactly_once, slowest_events
 from tests.harness.load import Sender, under_load
 from tests.harness.waiting import eventually
-from tests.harness.worker import Cluster
+from tests.harness.worker import Cluster, Worker
 
 from assessmentstore.chaos.messages import create
 from assessmentstore.chaos.topics import read_topic
@@ -42,44 +43,36 @@ async def _all_applied(cluster: Cluster, sender: Sender, label: str) -> None:
     await eventually(probe, f"the events of {label}")
 
 
-async def test_a_graceful_stop_hands_over_within_three_seconds(cluster: Cluster) -> None:
-    staying, handed_over = cluster.start(), list[float]()
-    async with under_load(cluster.installation, seed=21, rate=100) as sender:
-        while not handed_over or (min(handed_over) >= _GRACEFUL_SECONDS and len(handed_over) < _TRIES):
-            leaving = cluster.start()
-            await cluster.until_owned_by(leaving, staying)
-            await _all_applied(cluster, sender, f"before-{len(handed_over)}")
+async def _replaced_within(promise: float, cluster: Cluster, seed: int, end: Callable[[Worker], None]) -> list[Worker]:
+    """End one of two workers under load until the other has its partitions in so many seconds; tell who ended."""
+    heir, ended, took = cluster.start(), list[Worker](), list[float]()
+    async with under_load(cluster.installation, seed=seed, rate=100) as sender:
+        while not took or (min(took) >= promise and len(took) < _TRIES):
+            victim = cluster.start()
+            await cluster.until_owned_by(victim, heir)
+            await _all_applied(cluster, sender, f"before-{len(took)}")
 
             started = time.monotonic()
-            leaving.terminate()
-            await cluster.until_owned_by(staying)
-            handed_over.append(time.monotonic() - started)
-            await _all_applied(cluster, sender, f"after-{len(handed_over)}")
+            end(victim)
+            await cluster.until_owned_by(heir)
+            took.append(time.monotonic() - started)
+            ended.append(victim)
+            await _all_applied(cluster, sender, f"after-{len(took)}")
 
-            assert await leaving.ended() == 0
-            assert "cut off" not in leaving.tail()
-
-    assert min(handed_over) < _GRACEFUL_SECONDS, handed_over
+    assert min(took) < promise, took
     await assert_exactly_once(cluster.installation, sent=sender.sent)
+    return ended
+
+
+async def test_a_graceful_stop_hands_over_within_three_seconds(cluster: Cluster) -> None:
+    for leaving in await _replaced_within(_GRACEFUL_SECONDS, cluster, 21, Worker.terminate):
+        assert await leaving.ended() == 0
+        assert "cut off" not in leaving.tail()
 
 
 @pytest.mark.settings(session_timeout=_SESSION_SECONDS)
 async def test_a_killed_worker_is_replaced_within_its_session_and_three_seconds(cluster: Cluster) -> None:
-    heir, taken_over = cluster.start(), list[float]()
-    async with under_load(cluster.installation, seed=22, rate=100) as sender:
-        while not taken_over or (min(taken_over) >= _SESSION_SECONDS + 3 and len(taken_over) < _TRIES):
-            victim = cluster.start()
-            await cluster.until_owned_by(victim, heir)
-            await _all_applied(cluster, sender, f"before-{len(taken_over)}")
-
-            started = time.monotonic()
-            victim.kill9()
-            await cluster.until_owned_by(heir)
-            taken_over.append(time.monotonic() - started)
-            await _all_applied(cluster, sender, f"after-{len(taken_over)}")
-
-    assert min(taken_over) < _SESSION_SECONDS + 3, taken_over
-    await assert_exactly_once(cluster.installation, sent=sender.sent)
+    await _replaced_within(_SESSION_SECONDS + 3, cluster, 22, Worker.kill9)
 
 
 async def test_a_third_worker_that_joins_and_leaves_again_and_again_does_no_harm(cluster: Cluster) -> None:

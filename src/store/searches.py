@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import asyncpg
+import orjson
 
 from ..models.assessment import AssessmentRecord
 from ..models.filters import SearchQuery
@@ -22,6 +23,11 @@ from .search import beginnings_query, search_texts, whole_words_query, words
 _NEWEST = 5000
 _MANY = 100
 MOST_RANKED = 500
+
+# The index of words reads all that have one, 4 million a second; where one in twenty of a million has it, going through
+# assessments until enough are found costs as much, and does not cost more as they become more.
+_COMMON = 50_000
+_ORDERS = {True: "ORDER BY assessment_id", False: ""}
 
 # How many words of the vocabulary may stand in for a beginning.
 _MOST_ENDINGS = 32
@@ -100,10 +106,11 @@ async def _hits(connection: Connection, wanted: _Wanted, limit: int, offset: int
     begun = beginnings_query(wanted.words)
     what, page = (wanted.part, wanted.owner), (limit, offset, wanted.assessment_id)
     rows = await connection.fetch(QUERIES["search_newest"], begun, *what, _NEWEST, MOST_RANKED, *page)
-    are_all = bool(rows) and rows[0]["looked_at"] < _NEWEST
+    are_all = _total(rows) < MOST_RANKED and await _are_few(connection, wanted.owner)
     if _total(rows) < _MANY and not are_all:
         whole = whole_words_query(await _with_endings(connection, wanted.words))
-        rows = await connection.fetch(QUERIES["search_words"], whole, *what, MOST_RANKED, *page)
+        by_words = QUERIES["search_words"].format(order=_ORDERS[await _are_common(connection, whole, wanted.owner)])
+        rows = await connection.fetch(by_words, whole, *what, MOST_RANKED, *page)
         if _total(rows) < _MANY:
             rows = await connection.fetch(QUERIES["search_all"], begun, *what, MOST_RANKED, *page)
             are_all = True
@@ -112,6 +119,17 @@ async def _hits(connection: Connection, wanted: _Wanted, limit: int, offset: int
         return replace(await _hits(connection, wanted, 1, 0), ids=[])
     total = _total(rows)
     return _Hits([row["assessment_id"] for row in rows], total, are_all and total < MOST_RANKED)
+
+
+async def _are_few(connection: Connection, owner: str | None) -> bool:
+    """Whether the newest are all there are."""
+    known: int = await connection.fetchval(QUERIES["searched"], owner, _NEWEST)
+    return known < _NEWEST
+
+
+async def _are_common(connection: Connection, words: str, owner: str | None) -> bool:
+    (plan,) = orjson.loads(await connection.fetchval(QUERIES["how_many_have"], words, owner))
+    return bool(plan["Plan"]["Plan Rows"] > _COMMON)
 
 
 def _total(rows: Sequence[asyncpg.Record]) -> int:
@@ -123,7 +141,8 @@ async def _with_endings(connection: Connection, wanted: Sequence[Sequence[str]])
     patterns = [f"{like_literal(spelt[0])}%" for spelt in wanted]
     rows = await connection.fetch(QUERIES["words_that_begin"], patterns, _MOST_ENDINGS)
     found = [[row["word"] for row in rows if row["number"] == number] for number in range(1, len(wanted) + 1)]
-    return [[*spelt, *endings] for spelt, endings in zip(wanted, found, strict=True)]
+    # A word twice would be looked for twice.
+    return [[*dict.fromkeys([*spelt, *endings])] for spelt, endings in zip(wanted, found, strict=True)]
 
 
 async def _stand_ins(connection: Connection, wanted: Sequence[Sequence[str]]) -> list[list[str]]:

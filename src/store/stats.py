@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -25,54 +24,36 @@ MOST_DAYS = 30
 MOST_SERVERS = 10
 
 
-class _Found(NamedTuple):
-    totals: Sequence[asyncpg.Record]
-    days: Sequence[asyncpg.Record]
-    servers: Sequence[asyncpg.Record]
-
-
 async def statistics(connection: Connection, query: StatsQuery, owner: str | None, *, now: datetime) -> JsonObject:
     """The statistics of one owner's assessments or everybody's, as the API answers them."""
-    first_day = _midnight(now, query.timezone) - timedelta(days=MOST_DAYS - 1)
-    read = _from_counters if _are_kept(query) else _from_assessments
-    found = await read(connection, query, owner, first_day)
+    rows = await _found(connection, query, owner, _midnight(now, query.timezone) - timedelta(days=MOST_DAYS - 1))
+    others = [row for row in rows if not row["is_total"]]
+    by_day = sorted((row for row in others if row["is_day"] and row["date"]), key=itemgetter("date"))
+    by_server = [row for row in others if not row["is_day"] and row["server_name"] is not None]
     servers = [
         {
             "serverName": row["server_name"],
             "assessmentCount": row["assessments"],
             "lastAssessment": row["last_created_at"],
         }
-        for row in found.servers
+        for row in sorted(by_server, key=lambda row: (-row["assessments"], row["server_name"]))[:MOST_SERVERS]
     ]
     days = [
         {"date": row["date"], "count": row["assessments"]} | {name: row[name] or 0 for name in ("completed", "failed")}
-        for row in found.days
+        for row in by_day
     ]
-    return _sums(found.totals) | {"dailyCounts": days, "topServers": servers}
+    return _sums(row for row in rows if row["is_total"]) | {"dailyCounts": days, "topServers": servers}
 
 
-async def _from_counters(connection: Connection, query: StatsQuery, owner: str | None, first_day: datetime) -> _Found:
-    arguments = counted(query, owner)
-    scope_and_lists = arguments[:4]
-    return _Found(
-        totals=await connection.fetch(QUERIES["totals"], *arguments),
-        days=await connection.fetch(QUERIES["created_totals"], *scope_and_lists, query.timezone, first_day),
-        servers=await connection.fetch(QUERIES["server_totals"], *scope_and_lists, MOST_SERVERS),
-    )
-
-
-async def _from_assessments(
+async def _found(
     connection: Connection, query: StatsQuery, owner: str | None, first_day: datetime
-) -> _Found:
+) -> Sequence[asyncpg.Record]:
+    """Rows that have either type, priority and state, or a day, or a server."""
+    if _are_kept(query):
+        arguments = *counted(query, owner), query.timezone, first_day, MOST_SERVERS
+        return await connection.fetch(QUERIES["counted_statistics"], *arguments)
     arguments = *await matching(connection, query, owner), query.timezone, query.created_after or first_day
-    rows = await connection.fetch(QUERIES["matching_statistics"], *arguments)
-    others = [row for row in rows if not row["is_total"]]
-    servers = [row for row in others if not row["is_day"] and row["server_name"] is not None]
-    return _Found(
-        totals=[row for row in rows if row["is_total"]],
-        days=sorted((row for row in others if row["is_day"] and row["date"]), key=itemgetter("date")),
-        servers=sorted(servers, key=lambda row: (-row["assessments"], row["server_name"]))[:MOST_SERVERS],
-    )
+    return await connection.fetch(QUERIES["matching_statistics"], *arguments)
 
 
 def _sums(rows: Iterable[asyncpg.Record]) -> JsonObject:

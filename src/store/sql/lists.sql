@@ -13,8 +13,8 @@ SELECT count(*) FROM (
 ) AS found
 
 -- matching_statistics --
--- The same as `totals`, `created_totals` and `server_totals` together, of what filters let through, in one pass: a row
--- has either type, priority and state, or a day from an instant on ($16), or a server.
+-- The statistics of what filters let through, in one pass: a row has either type, priority and state, or a day from an
+-- instant on ($16), or a server.
 SELECT
     grouping(state) = 0 AS is_total, grouping(date) = 0 AS is_day,
     assessment_type, priority, state, date, server_name, count(*) AS assessments,

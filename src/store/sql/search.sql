@@ -34,21 +34,28 @@ WITH newest AS (
     SELECT assessment_id, names, document, created_at FROM assessment_search
     WHERE assessment_id = $8 AND ($3::text IS NULL OR owner = $3)
 )
-SELECT
-    assessment_id, count(*) OVER () AS total,
-    (SELECT count(*) FROM (
-        SELECT FROM assessment_search WHERE $3::text IS NULL OR owner = $3 ORDER BY created_at DESC LIMIT $4
-    ) AS window_) AS looked_at
+SELECT assessment_id, count(*) OVER () AS total
 FROM found
 ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
 LIMIT $6 OFFSET $7
 
+-- searched --
+-- How many assessments can be found, counted to a limit.
+SELECT count(*) FROM (SELECT FROM assessment_search WHERE $1::text IS NULL OR owner = $1 LIMIT $2) AS known
+
+-- how_many_have --
+-- How many assessments have words, as Postgres would guess from its statistics.
+EXPLAIN (FORMAT JSON) SELECT FROM assessment_search
+WHERE $1 <> '' AND document @@ $1::tsquery AND ($2::text IS NULL OR owner = $2)
+
 -- search_words --
--- The same of all assessments, by whole words ($1) only; where very many match, some of them ($4).
+-- The same of all assessments, by whole words ($1) only; where very many match, some of them ($4). What stands in braces is
+-- filled in from a fixed table: the index of words finds all that match, that of ids goes on until they are enough.
 WITH found AS (
     (
         SELECT assessment_id, names, document, created_at FROM assessment_search
         WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3) AND assessment_id <> $7
+        {order}
         LIMIT $4
     )
     UNION ALL

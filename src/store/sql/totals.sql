@@ -55,11 +55,28 @@ WHERE scope = $1
     AND ($6::int IS NULL OR priority <= $6)
 GROUP BY assessment_type, priority, state
 
--- created_totals --
--- Assessments by the day of their creation, in a time zone, from an instant on; of certain states where those are named.
+-- counted_statistics --
+-- The statistics of a scope, from its counters, in the rows of `matching_statistics`: by type, priority and state; by day of
+-- creation in a time zone ($7), from an instant on ($8); and the servers with the most assessments ($9).
 SELECT
-    (quarter AT TIME ZONE $5)::date AS date, sum(counted)::bigint AS assessments,
-    sum(completed)::bigint AS completed, sum(failed)::bigint AS failed
+    true AS is_total, false AS is_day, assessment_type, priority, state, NULL::date AS date, NULL AS server_name,
+    sum(assessments)::bigint AS assessments, sum(retried)::bigint AS retried, sum(timed)::bigint AS timed,
+    sum(duration_ms)::bigint AS duration_ms, NULL::bigint AS completed, NULL::bigint AS failed,
+    NULL::timestamptz AS last_created_at
+FROM assessment_totals
+WHERE scope = $1
+    AND ($2::text[] IS NULL OR state = ANY($2))
+    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+    AND ($4::text IS NULL OR source = $4)
+    AND ($5::int IS NULL OR priority >= $5)
+    AND ($6::int IS NULL OR priority <= $6)
+GROUP BY assessment_type, priority, state
+
+UNION ALL
+
+SELECT
+    false, true, NULL, NULL, NULL, (quarter AT TIME ZONE $7)::date, NULL, sum(counted)::bigint, NULL, NULL, NULL,
+    sum(completed)::bigint, sum(failed)::bigint, NULL
 FROM (
     SELECT
         quarter, sum(counted_ends($2, assessments, completed, failed, cancelled)) AS counted,
@@ -69,26 +86,28 @@ FROM (
     WHERE scope = $1
         AND ($3::text[] IS NULL OR assessment_type = ANY($3))
         AND ($4::text IS NULL OR source = $4)
-        AND quarter >= $6
+        AND quarter >= $8
     GROUP BY quarter
 ) AS quarters
-GROUP BY 1
+GROUP BY (quarter AT TIME ZONE $7)::date
 HAVING sum(counted) > 0
-ORDER BY 1
 
--- server_totals --
--- The servers with the most assessments; of certain states where those are named.
-SELECT
-    server_name, sum(counted_ends($2, assessments, completed, failed, cancelled))::bigint AS assessments,
-    max(last_created_at) AS last_created_at
-FROM server_totals
-WHERE scope = $1
-    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
-    AND ($4::text IS NULL OR source = $4)
-GROUP BY server_name
-HAVING sum(counted_ends($2, assessments, completed, failed, cancelled)) > 0
-ORDER BY 2 DESC, server_name
-LIMIT $5
+UNION ALL
+
+(
+    SELECT
+        false, false, NULL, NULL, NULL, NULL, server_name,
+        sum(counted_ends($2, assessments, completed, failed, cancelled))::bigint AS counted, NULL, NULL, NULL, NULL, NULL,
+        max(last_created_at)
+    FROM server_totals
+    WHERE scope = $1
+        AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+        AND ($4::text IS NULL OR source = $4)
+    GROUP BY server_name
+    HAVING sum(counted_ends($2, assessments, completed, failed, cancelled)) > 0
+    ORDER BY counted DESC, server_name
+    LIMIT $9
+)
 
 -- metrics --
 -- The counters of everybody's assessments by state.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from operator import itemgetter
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -22,6 +23,10 @@ MOST_DAYS = 30
 """The days that `dailyCounts` has where the filters name no beginning."""
 
 MOST_SERVERS = 10
+
+_COUNTED = {"type", "state", "source"}
+_COUNTED_BY_DAY = {"created_after", "created_before", "state"}
+"""Filters that counters are kept for, of everybody's assessments by the second."""
 
 
 async def statistics(connection: Connection, query: StatsQuery, owner: str | None, *, now: datetime) -> JsonObject:
@@ -49,11 +54,49 @@ async def _found(
     connection: Connection, query: StatsQuery, owner: str | None, first_day: datetime
 ) -> Sequence[asyncpg.Record]:
     """Rows that have either type, priority and state, or a day, or a server."""
-    if _are_kept(query):
+    days_from = query.created_after or first_day
+    if query.given <= _COUNTED and _are_ended(query):
         arguments = *counted(query, owner), query.timezone, first_day, MOST_SERVERS
         return await connection.fetch(QUERIES["counted_statistics"], *arguments)
-    arguments = *await matching(connection, query, owner), query.timezone, query.created_after or first_day
+    if query.given <= _COUNTED_BY_DAY and _are_ended(query) and owner is None:
+        span = whole_days(query.created_after, query.created_before)
+        states = list(query.state) or None
+        return await connection.fetch(
+            QUERIES["span_statistics"], states, *span, query.timezone, days_from, MOST_SERVERS
+        )
+    arguments = *await matching(connection, query, owner), query.timezone, days_from
     return await connection.fetch(QUERIES["matching_statistics"], *arguments)
+
+
+class Span(NamedTuple):
+    """A span of time, cut where days (UTC) begin and end."""
+
+    first_day: date
+    end_day: date
+    """The one after the last."""
+    head_begin: datetime
+    head_end: datetime
+    tail_begin: datetime
+    tail_end: datetime
+
+
+def whole_days(begin: datetime | None, end: datetime | None) -> Span:
+    """The whole days of a span that is open on either side, and what stands before and after them, perhaps nothing."""
+    first, last = _midnight_from(begin) if begin else date.min, end.date() if end else date.max
+    if begin and end and first > last:
+        return Span(first, first, begin, end, end, end)
+    head, tail = begin or _at_midnight(first), end or _at_midnight(last)
+    return Span(first, last, head, _at_midnight(first), _at_midnight(last), tail)
+
+
+def _midnight_from(moment: datetime) -> date:
+    """The first day that begins then or later."""
+    day = moment.date()
+    return day if moment == _at_midnight(day) or day == date.max else day + timedelta(days=1)
+
+
+def _at_midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _sums(rows: Iterable[asyncpg.Record]) -> JsonObject:
@@ -86,9 +129,9 @@ def _rate(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _are_kept(query: StatsQuery) -> bool:
-    """Whether days and servers are counted by these filters; active states are not told apart, but few to look at."""
-    return query.given <= {"type", "state", "source"} and set(query.state) <= set(ENDED)
+def _are_ended(query: StatsQuery) -> bool:
+    """Whether days and servers are counted by these states; active ones are not told apart, but few to look at."""
+    return set(query.state) <= set(ENDED)
 
 
 def _midnight(now: datetime, timezone: str) -> datetime:

@@ -40,7 +40,7 @@ _NOT_IN_KAFKA = {"schema_migrations", "batch_requests", "access_refusals", "migr
     "audit_dead_letters",
 }
 _OF_THE_MOMENT = {"id", "epoch", "owner", "producers", "claimed_at", "emitted_offset", "told", "applied_at"}
-_TOTALS_KEYS = {"slot", "scope", "assessment_type", "source", "priority", "state", "server_name", "quarter"}
+_TOTALS_KEYS = {"slot", "scope", "assessment_type", "source", "priority", "state", "server_name", "quarter", "day"}
 _TABLE_OWNERS = {"assessment_states", "assessment_search", "assessment_names"}
 
 
@@ -123,7 +123,7 @@ def _summed(rows: list[asyncpg.Record]) -> list[tuple[Any, ...]]:
         values = [row[name] for name in numbers]
         before = sums.get(key)
         sums[key] = values if before is None else [_plus(*pair) for pair in zip(before, values, strict=True)]
-    return [(*key, *values) for key, values in sums.items() if values[0]]
+    return [(*key, *values) for key, values in sums.items() if any(value for value in values if isinstance(value, int))]
 
 
 def _plus(one: Any, other: Any) -> Any:

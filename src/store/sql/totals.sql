@@ -109,6 +109,101 @@ UNION ALL
     LIMIT $9
 )
 
+-- span_statistics --
+-- The statistics of everybody's assessments that were created within a span of time, of certain final states ($1) where those
+-- are named, in the rows of `matching_statistics`: whole days (UTC) from $2 to $3 by their counters, and what is before and
+-- after them ($4 to $5, $6 to $7) by the assessments. The days that are told, in a time zone ($8), begin at an instant ($9);
+-- of the servers there are the first ($10).
+WITH edges AS (
+    SELECT
+        assessment_type, source, priority, state, server_name, created_at,
+        (date_part('epoch', completed_at - started_at) * 1000)::bigint AS ms
+    FROM assessment_states
+    WHERE created_at >= $4 AND created_at < $5 AND ($1::text[] IS NULL OR state = ANY($1))
+    UNION ALL
+    SELECT
+        assessment_type, source, priority, state, server_name, created_at,
+        (date_part('epoch', completed_at - started_at) * 1000)::bigint
+    FROM assessment_states
+    WHERE created_at >= $6 AND created_at < $7 AND ($1::text[] IS NULL OR state = ANY($1))
+), whole AS (
+    SELECT
+        assessment_type, priority, sum(pending) AS pending, sum(processing) AS processing, sum(completed) AS completed,
+        sum(failed) AS failed, sum(cancelled) AS cancelled, sum(completed_timed) AS completed_timed,
+        sum(completed_ms) AS completed_ms, sum(failed_timed) AS failed_timed, sum(failed_ms) AS failed_ms,
+        sum(cancelled_timed) AS cancelled_timed, sum(cancelled_ms) AS cancelled_ms
+    FROM day_totals
+    WHERE day >= $2 AND day < $3
+    GROUP BY assessment_type, priority
+)
+SELECT
+    true AS is_total, false AS is_day, assessment_type, priority, state, NULL::date AS date, NULL AS server_name,
+    sum(assessments)::bigint AS assessments, sum(timed)::bigint AS timed, sum(ms)::bigint AS duration_ms,
+    NULL::bigint AS completed, NULL::bigint AS failed, NULL::timestamptz AS last_created_at
+FROM (
+    SELECT assessment_type, priority, of_state.* FROM whole CROSS JOIN LATERAL (
+        VALUES
+            ('pending', pending, 0, 0), ('processing', processing, 0, 0),
+            ('completed', completed, completed_timed, completed_ms), ('failed', failed, failed_timed, failed_ms),
+            ('cancelled', cancelled, cancelled_timed, cancelled_ms)
+    ) AS of_state (state, assessments, timed, ms)
+    WHERE $1::text[] IS NULL OR state = ANY($1)
+    UNION ALL
+    SELECT coalesce(assessment_type, ''), priority, state, count(*), count(ms), coalesce(sum(ms), 0)
+    FROM edges
+    GROUP BY 1, 2, 3
+) AS parts
+GROUP BY assessment_type, priority, state
+HAVING sum(assessments) > 0
+
+UNION ALL
+
+SELECT
+    false, true, NULL, NULL, NULL, date, NULL, sum(assessments)::bigint, NULL, NULL, sum(completed)::bigint,
+    sum(failed)::bigint, NULL
+FROM (
+    SELECT
+        (quarter AT TIME ZONE $8)::date AS date, sum(counted_ends($1, assessments, completed, failed, cancelled)),
+        sum(completed) FILTER (WHERE $1::text[] IS NULL OR 'completed' = ANY($1)),
+        sum(failed) FILTER (WHERE $1::text[] IS NULL OR 'failed' = ANY($1))
+    FROM created_totals
+    WHERE scope = '' AND quarter >= greatest($2::date::timestamptz, $9) AND quarter < $3::date::timestamptz
+    GROUP BY 1
+    UNION ALL
+    SELECT
+        (created_at AT TIME ZONE $8)::date, count(*), count(*) FILTER (WHERE state = 'completed'),
+        count(*) FILTER (WHERE state = 'failed')
+    FROM edges
+    WHERE created_at >= $9
+    GROUP BY 1
+) AS parts (date, assessments, completed, failed)
+GROUP BY date
+HAVING sum(assessments) > 0
+
+UNION ALL
+
+(
+    SELECT
+        false, false, NULL, NULL, NULL, NULL, server_name, sum(assessments)::bigint, NULL, NULL, NULL, NULL,
+        max(last_created_at)
+    FROM (
+        SELECT server_name, sum(counted), max(last_created_at) FROM (
+            SELECT
+                server_name, last_created_at,
+                counted_ends($1, pending + processing + completed + failed + cancelled, completed, failed, cancelled)
+            FROM server_day_totals
+            WHERE day >= $2 AND day < $3
+        ) AS days (server_name, last_created_at, counted)
+        GROUP BY server_name
+        UNION ALL
+        SELECT server_name, count(*), max(created_at) FROM edges WHERE server_name IS NOT NULL GROUP BY server_name
+    ) AS parts (server_name, assessments, last_created_at)
+    GROUP BY server_name
+    HAVING sum(assessments) > 0
+    ORDER BY sum(assessments) DESC, server_name
+    LIMIT $10
+)
+
 -- metrics --
 -- The counters of everybody's assessments by state.
 SELECT

@@ -20,7 +20,7 @@ from .search import beginnings_query, search_texts, whole_words_query, words
 # The cost of a search must not grow with history. What many assessments have is looked for among the newest only; what
 # few have is looked for among all of them, up to a bound: by whole words first, which the index finds at once; where
 # those are few by beginnings and parts, for which it goes through all that begin so.
-_NEWEST = 5000
+_NEWEST = 2000
 _MANY = 100
 MOST_RANKED = 500
 
@@ -34,6 +34,7 @@ _MOST_ENDINGS = 32
 
 # An index of trigrams finds no shorter part of a word.
 _SHORTEST_PART = 3
+_INDEXED_PART = 12
 
 # How many words of the vocabulary may stand in for one that nothing was found with.
 _STAND_INS = 8
@@ -59,6 +60,8 @@ class _Wanted:
     """All of these, each in one of several spellings."""
     part: str
     """Of an id or a server, as a pattern of LIKE."""
+    part_begin: str
+    """Its first letters."""
     owner: str | None
     assessment_id: str
 
@@ -83,7 +86,8 @@ class SearchPage:
 async def search(connection: Connection, query: SearchQuery, owner: str | None, *, offset: int) -> SearchPage:
     """Look for words and parts of them; where there is nothing, for words that are spelt almost so."""
     part = query.q.lower() if len(query.q) >= _SHORTEST_PART else ""
-    wanted = _Wanted([[word] for word in words(query.q)], like_literal(part), owner, query.q)
+    spelt, part_begin = [[word] for word in words(query.q)], like_literal(part[:_INDEXED_PART])
+    wanted = _Wanted(spelt, like_literal(part), part_begin, owner, query.q)
     hits = await _hits(connection, wanted, query.limit, offset)
     if not hits.total and wanted.words:
         wanted = replace(wanted, words=await _stand_ins(connection, wanted.words), part="")
@@ -91,10 +95,11 @@ async def search(connection: Connection, query: SearchQuery, owner: str | None, 
     records = await connection.fetch(QUERIES["load_states"], hits.ids)
     by_id = {row["assessment_id"]: record_from_row(row) for row in records}
     spellings = [word for spelt in wanted.words for word in spelt]
+    looked_for = [text for text in {*spellings, part} if text]
     shown = re.compile("|".join(_patterns(spellings, part)) or "(?!)", re.IGNORECASE)
     end = offset + len(hits.ids)
     return SearchPage(
-        [Found(state, _highlights(state, shown)) for key in hits.ids if (state := by_id.get(key))],
+        [Found(state, _highlights(state, looked_for, shown)) for key in hits.ids if (state := by_id.get(key))],
         hits.total,
         hits.are_all,
         end if hits.ids and end < hits.total else None,
@@ -112,7 +117,7 @@ async def _hits(connection: Connection, wanted: _Wanted, limit: int, offset: int
         by_words = QUERIES["search_words"].format(order=_ORDERS[await _are_common(connection, whole, wanted.owner)])
         rows = await connection.fetch(by_words, whole, *what, MOST_RANKED, *page)
         if _total(rows) < _MANY:
-            rows = await connection.fetch(QUERIES["search_all"], begun, *what, MOST_RANKED, *page)
+            rows = await connection.fetch(QUERIES["search_all"], begun, *what, MOST_RANKED, *page, wanted.part_begin)
             are_all = True
     if not rows and offset:
         # There is no row that could tell the total: the page before the first one does.
@@ -158,10 +163,12 @@ def _patterns(wanted: Sequence[str], part: str) -> list[str]:
     return [*([re.escape(part)] if part else []), *(rf"(?<![^\W_]){word}[^\W_]*" for word in starts)]
 
 
-def _highlights(record: AssessmentRecord, shown: re.Pattern[str]) -> dict[str, str]:
+def _highlights(record: AssessmentRecord, looked_for: Sequence[str], shown: re.Pattern[str]) -> dict[str, str]:
     found = {}
     for text in search_texts(record):
-        if match := shown.search(text.text):
+        lower = text.text.lower()
+        # Most fields have nothing to show: the pattern would be half of what a page of highlights costs.
+        if any(sought in lower for sought in looked_for) and (match := shown.search(text.text)):
             start, end = max(0, match.start() - _CONTEXT), match.end() + _CONTEXT
             found[text.field] = _marked(text.text[start:end], shown)
     return found

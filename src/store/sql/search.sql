@@ -68,14 +68,16 @@ ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_
 LIMIT $5 OFFSET $6
 
 -- search_all --
--- The same of all assessments, by words and by parts of ids and servers; where very many match, some of them ($4).
+-- The same of all assessments, by words and by parts of ids and servers; where very many match, some of them ($4). The index
+-- is asked for the beginning of the part ($8): each letter more is another long list, and the rows that are left are few.
 WITH by_words AS (
     SELECT assessment_id FROM assessment_search
     WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_part AS (
     SELECT assessment_id FROM assessment_names
-    WHERE $2 <> '' AND names LIKE '%' || $2 || '%' AND ($3::text IS NULL OR owner = $3)
+    WHERE $2 <> '' AND names LIKE '%' || $8 || '%' AND names || '' LIKE '%' || $2 || '%'
+        AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_id AS (
     SELECT assessment_id FROM assessment_search

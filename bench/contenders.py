@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,6 +28,9 @@ _SESSION_SECONDS = 60
 _END_SECONDS = 30.0
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+
+# Long beside a switch between processes, short beside a batch.
+_TURN_SECONDS = 0.04
 
 SECRET = "a secret for measurements, long enough for HS256"  # noqa: S105 - it guards nothing
 """Signs the tokens of a measurement."""
@@ -99,6 +104,33 @@ class Running:
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)
+
+
+@asynccontextmanager
+async def limited(processes: Sequence[Running], cores: float) -> AsyncIterator[None]:
+    """Let each of several processes use no more than a part of a core: it runs in turns, and stands still in between.
+
+    Their turns follow each other: they do not overlap while all of them together have one core at most.
+    """
+    turns = [asyncio.create_task(_run_in_turns(process, cores, number)) for number, process in enumerate(processes)]
+    try:
+        yield
+    finally:
+        for turn in turns:
+            turn.cancel()
+        await asyncio.wait(turns)
+        for process in processes:
+            process.process.send_signal(signal.SIGCONT)
+
+
+async def _run_in_turns(process: Running, cores: float, number: int) -> None:
+    started = time.perf_counter() + number * _TURN_SECONDS * cores
+    for turn in itertools.count():
+        begin = started + turn * _TURN_SECONDS
+        await asyncio.sleep(begin - time.perf_counter())
+        process.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(begin + _TURN_SECONDS * cores - time.perf_counter())
+        process.process.send_signal(signal.SIGSTOP)
 
 
 def install(contender: Contender) -> None:

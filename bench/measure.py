@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from assessmentstore.services import Services
 from assessmentstore.settings import Settings
 
-from .contenders import WORKER, Contender, Running, running
+from .contenders import WORKER, Contender, Running, limited, running
 from .events import Events, command_id, reading
 from .installation import fresh_installation
 from .steps import Steps, read_steps
@@ -110,10 +110,11 @@ async def work_off(
     present: Services,
     *,
     name: str = "life",
+    cores: float | None = None,
 ) -> Throughput:
     """Let processes work off a backlog; the clock runs from their start on it to its last event.
 
-    Another `name` makes other commands, of other assessments.
+    Another `name` makes other commands, of other assessments; with `cores` each process may use no more than that.
     """
     pids, seen = [process.pid for process in processes], events.count
     before, clock, memory = await _steps(contender, processes), CpuClock(present, *pids), PeakMemory(*pids)
@@ -124,7 +125,7 @@ async def work_off(
         total = await produce(settings, commands(whole_lives(count), name=name))
         used, busy = clock.read(), BusyShare()
         started = time.perf_counter()
-    async with memory.watching():
+    async with memory.watching(), nullcontext() if cores is None else limited(processes, cores):
         ended = await events.wait_for(seen + total, *processes)
     share, cpu = busy.read(), difference(used, clock.read())
     steps = await _steps(contender, processes) - before

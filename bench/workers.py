@@ -3,7 +3,8 @@
 python -m bench.workers --commands 40000 --rounds 3
 
 Two workers can be faster than one only where there are cores for the second, and for what it asks of Kafka and
-Postgres; so the busy share of the machine stands beside the rates.
+Postgres; so the busy share of the machine stands beside the rates. Where it is too small for that, `--cores 0.25` lets
+each worker use no more than a quarter of a core: then one leaves room for another.
 """
 
 from __future__ import annotations
@@ -46,21 +47,21 @@ async def _measure(arguments: argparse.Namespace) -> dict[int, list[Throughput]]
         shared = settings.model_copy(update={"topic_partitions": PARTITIONS})
         for number in range(1, arguments.rounds + 1):
             for workers in WORKERS:
-                each = await _work(workers, arguments.commands, shared, present)
+                each = await _work(workers, arguments, shared, present)
                 results[workers].append(each)
                 told = f"round {number}: {workers} of {WORKER.name}: {each.rate:,.0f} transitions/s"
                 print(told, file=sys.stderr, flush=True)
     return results
 
 
-async def _work(workers: int, count: int, settings: Settings, present: Services) -> Throughput:
+async def _work(workers: int, arguments: argparse.Namespace, settings: Settings, present: Services) -> Throughput:
     async with (
         fresh_installation(settings, f"workers-{workers}") as own,
         _together(workers, own) as processes,
         reading(own) as events,
     ):
         await warm_up(own, events, *processes)
-        return await work_off(WORKER, processes, own, events, count, present)
+        return await work_off(WORKER, processes, own, events, arguments.commands, present, cores=arguments.cores)
 
 
 @asynccontextmanager
@@ -113,6 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
     parser.add_argument("--commands", type=int, default=40_000, help="the backlog (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--cores", type=float, help="the most that each worker may use (default: all there are)")
     parser.add_argument("--check", action="store_true", help="exit with 1 where the target is missed")
     arguments = parser.parse_args()
     told, verdict = report(asyncio.run(_measure(arguments)), CORES)

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import asyncio
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 from bench import fold, memory, report, stored, workers
-from bench.contenders import BARE, PER_MESSAGE, QUIX, WORKER
+from bench.contenders import BARE, PER_MESSAGE, QUIX, WORKER, Running, limited
 from bench.measure import Latency, Throughput
 from bench.report import PACE, Result
 from bench.steps import Steps
 from bench.targets import Verdict, judge
 from bench.workload import commands
+from tests.harness.waiting import eventually
 
 from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.commands import Command
@@ -110,6 +115,26 @@ def test_two_workers_are_compared_with_one_and_with_what_the_machine_has() -> No
     assert not verdict.met
     assert "95% of the cores are busy already" in busy
     assert "busy already" not in idle
+
+
+async def test_a_limited_process_runs_and_stands_still_in_turns(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass")
+    status, seen = psutil.Process(process.pid).status, set()
+
+    async def both_seen() -> bool:
+        seen.add(status() == psutil.STATUS_STOPPED)
+        return seen == {True, False}
+
+    async def runs() -> bool:
+        return status() != psutil.STATUS_STOPPED
+
+    try:
+        async with limited([Running(process, 0, tmp_path)], 0.25):
+            await eventually(both_seen, "the process to stop and to go on")
+        await eventually(runs, "the process to go on for good")
+    finally:
+        process.kill()
+        await process.wait()
 
 
 def test_a_full_store_is_compared_with_an_empty_one() -> None:

@@ -26,6 +26,11 @@ from .queries import QUERIES
 from .routing import ReadRouter
 from .rows import rejection_from_row
 
+# A cache that answers fewer than one in five is passed over; one in sixteen questions tells whether it still does.
+_WORTH_ASKING = 0.2
+_ASKED_ALL_THE_SAME = 16
+_WEIGHT = 0.05
+
 
 class StateSource(Protocol):
     """Where a state can be had."""
@@ -41,14 +46,40 @@ class StateSource(Protocol):
         """
 
 
+class HitRate:
+    """The share of the last questions that a cache could answer, and whether it is worth asking."""
+
+    def __init__(self) -> None:
+        self._share = 1.0
+        self._passed_over = 0
+
+    def note(self, *, hit: bool) -> None:
+        """Take note of an answer."""
+        self._share += (hit - self._share) * _WEIGHT
+
+    def is_worth_asking(self) -> bool:
+        """Whether it answers often enough; now and then it is asked all the same, as that changes."""
+        if self._share >= _WORTH_ASKING:
+            return True
+        self._passed_over = (self._passed_over + 1) % _ASKED_ALL_THE_SAME
+        return self._passed_over == 0
+
+
 class StateReader:
-    """Memory, Redis, a replica, the primary; what is found below fills what is above."""
+    """Memory, Redis, a replica, the primary; what is found below fills what is above.
+
+    While Redis seldom has what is asked for, the primary is asked at once, and Redis only where that does not answer:
+    on a busy machine the way to Redis and back takes as long as the way to Postgres. A replica is not asked in its
+    place: what was changed a moment ago is in Redis, and may not be there.
+    """
 
     def __init__(self, router: ReadRouter, cache: SharedCache, keys: KeyRing = NO_KEYS) -> None:
         self._router = router
         self._cache = cache
         self._keys = keys
         self._memory = MemoryCache()
+        self._hits = HitRate()
+        self._generation: bytes | None = None
         self._fillings: set[asyncio.Task[None]] = set()
 
     async def get(
@@ -65,11 +96,16 @@ class StateReader:
             CACHE_READS.labels("memory", "hit").inc()
             READS.labels("memory").inc()
             return self._keys.open_record(state)
-        state, generation = await self._from_redis(assessment_id, positions)
-        if state is None or state.version < min_version:
-            state = await self._from_postgres(assessment_id, min_version, positions, generation)
+        asked = assessment_id, min_version, positions
+        if self._router.has_replicas or self._hits.is_worth_asking():
+            state = await self._from_redis(*asked) or await self._from_postgres(*asked)
         else:
-            READS.labels("redis").inc()
+            try:
+                state = await self._from_postgres(*asked)
+            except UnavailableError:
+                state = await self._from_redis(*asked)
+                if state is None:
+                    raise
         if state is None:
             return None
         # Memory keeps it as it came: encrypted.
@@ -110,23 +146,29 @@ class StateReader:
             await asyncio.wait(self._fillings)
 
     async def _from_redis(
-        self, assessment_id: str, positions: Positions | None
-    ) -> tuple[AssessmentRecord | None, bytes | None]:
-        """The state, where it is there, and the generation of Redis; nothing while it is away."""
+        self, assessment_id: str, min_version: int, positions: Positions | None
+    ) -> AssessmentRecord | None:
+        """The state, where it is there; nothing while Redis is away."""
         try:
-            state, generation = await self._cache.get(assessment_id, positions)
+            state, self._generation = await self._cache.get(assessment_id, positions)
         except UnavailableError:
             CACHE_READS.labels("redis", "unavailable").inc()
-            return None, None
+            self._generation = None
+            return None
         if state is not None and not self._keys.has_keys_of(state):
             state = None  # it may be older than a rotation that Postgres has seen
         CACHE_READS.labels("redis", "miss" if state is None else "hit").inc()
-        return state, generation
+        self._hits.note(hit=state is not None)
+        if state is None or state.version < min_version:
+            return None
+        READS.labels("redis").inc()
+        return state
 
     async def _from_postgres(
-        self, assessment_id: str, min_version: int, positions: Positions | None, generation: bytes | None
+        self, assessment_id: str, min_version: int, positions: Positions | None
     ) -> AssessmentRecord | None:
-        """The state, which is filled into that generation of Redis."""
+        """The state, which is filled into the generation of Redis that was known before."""
+        generation = self._generation
         state, from_primary = await self._router.read(
             partial(_get_state, assessment_id),
             positions,

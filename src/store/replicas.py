@@ -66,6 +66,7 @@ class Replicas:
     def __init__(self, primary: Pool, pools: Iterable[Pool] = ()) -> None:
         self._primary = primary
         self._replicas = list(itertools.starmap(Replica, enumerate(pools)))
+        self.are_any = bool(self._replicas)
         self._turn = itertools.count()
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
         self._identity: tuple[Any, ...] = ()

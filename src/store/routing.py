@@ -60,6 +60,7 @@ class ReadRouter:
         self.primary = primary
         self._topic = topic
         self._replicas = replicas or Replicas(primary)
+        self.has_replicas = self._replicas.are_any
 
     async def read(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,57 @@ async def test_a_read_that_redis_forgets_in_the_middle_of_fills_nothing_in(
     assert (first and first.version, late.state, second and second.version) == (1, None, 1)
     assert len(asked) == 2
     assert (await get("a1")).state == second
+
+
+async def test_redis_is_passed_over_while_it_seldom_has_what_is_asked_for(
+    settings: Settings, cache: SharedCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked in time again, as others fill it; what the primary tells meanwhile is filled in."""
+    async with open_pools(settings, application="test") as pools:
+        await pools.write.execute(
+            "INSERT INTO assessment_states (assessment_id, state, request_data)"
+            " SELECT 'a' || number, 'pending', '{}' FROM generate_series(1, 200) AS number"
+        )
+        router, asked = ReadRouter(pools.read, settings.commands_topic), list[str]()
+        reader, get = StateReader(router, cache), cache.get
+
+        async def note(assessment_id: str, *arguments: Any) -> Lookup:
+            asked.append(assessment_id)
+            return await get(assessment_id, *arguments)
+
+        monkeypatch.setattr(cache, "get", note)
+        for number in range(1, 201):
+            assert await reader.get(f"a{number}")
+        await reader.settle()
+        seldom = asked[-5:]
+        asked.clear()
+        for _ in range(300):
+            assert await reader.get("a200")
+
+    assert [int(last[1:]) - int(first[1:]) for first, last in pairwise(seldom)] == [16] * 4
+    assert asked[-50:] == ["a200"] * 50
+    assert len(asked) > 200
+
+
+async def test_redis_has_what_the_primary_does_not_answer_however_seldom_it_is_asked(
+    settings: Settings, cache: SharedCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_pools(settings, application="test") as pools:
+        router = ReadRouter(pools.read, settings.commands_topic)
+        reader = StateReader(router, cache)
+        for number in range(100):
+            assert await reader.get(f"missing-{number}") is None
+        await cache.bulk_set([state(version=3)], await cache.generation())
+
+        async def away(*_: Any, **__: Any) -> None:
+            raise UnavailableError("Postgres is away")
+
+        monkeypatch.setattr(router, "read", away)
+        found = [await reader.get("a1") for _ in range(20)]
+        with pytest.raises(UnavailableError):
+            await reader.get("a1", min_version=4)
+
+    assert {item and item.version for item in found} == {3}
 
 
 async def test_what_is_invalidated_is_gone(cache: SharedCache) -> None:

@@ -17,7 +17,11 @@ from .totals import LONGEST_SERVER_NAME, owner_scope
 from .writes import Write, write_rows
 
 # A longer word is parted: a lexeme has 2 KB at most.
-_WORD = re.compile(r"[^\W_]{1,100}")
+_LONGEST_WORD = 100
+_WORD = re.compile(rf"[^\W_]{{1,{_LONGEST_WORD}}}")
+
+# What becomes of each byte of an ASCII text: letters in lower case, digits as they are, all else is space.
+_ASCII_WORDS = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in bytes(range(128)).lower()).ljust(256)
 
 # A longer text counts by its beginning: Postgres takes a megabyte of words at most, and nobody looks for the rest.
 _LONGEST_TEXT = 20_000
@@ -113,6 +117,11 @@ def _told(request: JsonObject) -> JsonObject:
 
 def words(text: str) -> list[str]:
     """The words of a text, in lower case: what is neither letter nor digit parts them."""
+    if text.isascii():
+        # Most texts are, and a table takes a quarter of the time of a pattern.
+        found = text.encode().translate(_ASCII_WORDS).decode().split()
+        if len(text) <= _LONGEST_WORD or max(map(len, found), default=0) <= _LONGEST_WORD:
+            return found
     return _WORD.findall(text.lower())
 
 

@@ -25,6 +25,11 @@ def test_a_name_is_taken_apart_into_its_words() -> None:
     assert words("Web-01.example_Host/ä") == ["web", "01", "example", "host", "ä"]
 
 
+@given(st.text() | st.text(st.characters(max_codepoint=127)) | st.text("aZ9-", min_size=90))
+def test_words_are_runs_of_letters_and_digits_in_whatever_script(text: str) -> None:
+    assert words(text) == re.findall(r"[^\W_]{1,100}", text.lower())
+
+
 @given(st.text())
 def test_a_query_has_nothing_but_words(text: str) -> None:
     """Whatever is typed, Postgres reads it as words: there is no way to write an operator or a quote."""

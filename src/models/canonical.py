@@ -28,13 +28,13 @@ _BEYOND_16_BITS = tuple(bytes([first]) for first in range(0xF0, 0xF5))
 
 
 def canonical(value: dict[str, Any]) -> bytes:
-    """Write a JSON object as RFC 8785 does, but for whole numbers beyond 2**53.
+    """Write a JSON object as RFC 8785 does, but for whole numbers beyond 2**53; times in UTC with a Z.
 
     Raises:
         ValueError: a number is not finite.
     """
     # orjson departs from RFC 8785 in two things: it writes 1.0 and 1e16, and it sorts names by code.
-    text = orjson.dumps(_members(value), option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps(_members(value), option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     if text.isascii() or not any(first in text for first in _BEYOND_16_BITS):
         return text
     return _write(value).encode()
@@ -59,7 +59,7 @@ def _item(item: Any) -> Any:
         return _members(item)
     if kind is float:
         return int(item) if item.is_integer() and abs(item) < _EXACT else orjson.Fragment(_number(item))
-    if kind is list:
+    if kind is list or kind is tuple:
         new = [_item(each) for each in item]
         return new if any(map(is_not, new, item)) else item
     return item
@@ -69,11 +69,11 @@ def _write(value: Any) -> str:
     if isinstance(value, dict):
         names = sorted(value, key=_utf_16)
         return "{" + ",".join(f"{_write(name)}:{_write(value[name])}" for name in names) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ",".join(map(_write, value)) + "]"
     if isinstance(value, float):
         return _number(value)
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
 
 
 def _utf_16(name: str) -> bytes:

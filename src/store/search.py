@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ..models.assessment import AssessmentRecord
@@ -107,12 +108,12 @@ def _servers(result: JsonObject) -> list[Any]:
     return [result.get("missingServers"), [item.get("name") for item in statuses if isinstance(item, dict)]]
 
 
-def _told(request: JsonObject) -> JsonObject:
+def _told(request: JsonObject) -> list[Any]:
     """What a request tells of itself: when it was made is filtered by, and would be ten words that nobody looks for.
 
     A cipher text has no words.
     """
-    return {name: value for name, value in request.items() if name not in _UNTOLD}
+    return [value for name, value in request.items() if name not in _UNTOLD]
 
 
 def words(text: str) -> list[str]:
@@ -147,15 +148,10 @@ def whole_words_query(wanted: Iterable[Iterable[str]]) -> str:
 
 def _document(record: AssessmentRecord) -> str:
     """The `tsvector` of an assessment: each word once, with its best weight."""
-    pieces: list[str] = []
-    known: set[str] = set()
-    for _, weight, text in _found(record):
-        fresh = {*words(text)} - known
-        if fresh:
-            known |= fresh
-            pieces.append(_ENDS[weight].join(fresh))
-            pieces.append(_ENDS[weight])
-    return "".join(pieces)
+    ends: dict[str, str] = {}
+    for _, weight, text in reversed([*_found(record)]):
+        ends.update(dict.fromkeys(words(text), _ENDS[weight]))
+    return "".join(chain.from_iterable(ends.items()))
 
 
 def _strings(value: Any) -> list[str]:

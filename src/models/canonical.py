@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from operator import is_not
-from types import NoneType
 from typing import Any
 
 import orjson
@@ -21,7 +20,7 @@ _EXPONENT_BELOW = -6
 # Whole numbers below have the same digits whether they are doubles or not.
 _EXACT = 2**53
 
-_AS_ORJSON_WRITES = frozenset({str, int, bool, NoneType})
+_MAY_HAVE_FLOATS = frozenset({float, dict, list, tuple})
 
 # The first byte, in UTF-8, of the characters that UTF-16 sorts before some that have a smaller code.
 _BEYOND_16_BITS = tuple(bytes([first]) for first in range(0xF0, 0xF5))
@@ -44,10 +43,7 @@ def _members(value: dict[str, Any]) -> dict[str, Any]:
     """An object whose floats are replaced by what is to be written; the same one where there is none."""
     changed = value
     for name, item in value.items():
-        if type(item) in _AS_ORJSON_WRITES:
-            continue
-        new = _item(item)
-        if new is not item:
+        if type(item) in _MAY_HAVE_FLOATS and (new := _item(item)) is not item:
             changed = dict(value) if changed is value else changed
             changed[name] = new
     return changed

@@ -28,8 +28,8 @@ _ASCII_WORDS = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in bytes
 _LONGEST_TEXT = 20_000
 
 # Words that a typing error can be led back to: numbers and the parts of ids would fill the vocabulary without end.
-_VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_KNOWN_WORD = 40
+_VOCABULARY_LEXEME = re.compile(rf"([^\W\d_]{{3,{_LONGEST_KNOWN_WORD}}}):")
 
 _INDEXED = frozenset(EventType) - {EventType.STARTED, EventType.PROGRESS}
 
@@ -128,12 +128,13 @@ def words(text: str) -> list[str]:
 
 def vocabulary(rows: Iterable[SearchRow]) -> list[str]:
     """The words in documents that a typing error can be led back to, and all words of servers."""
-    found, lexemes = set(), set()
+    lexemes: set[str] = set()
+    servers: set[str] = set()
     for row in rows:
         lexemes.update(row.document.split())
-        found.update(words(row.names[len(row.assessment_id) :]))
-    found.update(word for lexeme in lexemes if _VOCABULARY_WORD.fullmatch(word := lexeme.partition(":")[0]))
-    return sorted(word for word in found if len(word) <= _LONGEST_KNOWN_WORD)
+        servers.update(words(row.names[len(row.assessment_id) :]))
+    found = {lexeme[1] for lexeme in map(_VOCABULARY_LEXEME.match, lexemes) if lexeme}
+    return sorted(found.union(word for word in servers if len(word) <= _LONGEST_KNOWN_WORD))
 
 
 def beginnings_query(wanted: Iterable[Iterable[str]]) -> str:

@@ -102,9 +102,9 @@ def _count(change: TotalsChange, then: AssessmentRecord | None, now: AssessmentR
     priority = priority if isinstance(priority, int) else 5
     scope = owner_scope(record) or EVERYBODY
     if then is not None:
-        _add_state(change.totals[scope, kind, source, priority, then.state.value], -1, then)
+        _add_state(change.totals[scope, kind, source, priority, then.state], -1, then)
     if now is not None:
-        _add_state(change.totals[scope, kind, source, priority, now.state.value], 1, now)
+        _add_state(change.totals[scope, kind, source, priority, now.state], 1, now)
     stood, stands = _standing(then), _standing(now)
     if stood == stands:
         return

@@ -72,3 +72,11 @@ def test_search_learns_of_beginnings_retries_and_ends() -> None:
     learned = {kind for kind in EventType if is_indexed(event(kind))}
 
     assert learned == set(EventType) - {EventType.STARTED, EventType.PROGRESS}
+
+
+@given(st.lists(st.text() | st.from_regex(r"[a-zé²]{1,50}", fullmatch=True), max_size=6))
+def test_the_vocabulary_is_of_all_words_of_letters_that_are_neither_short_nor_long(texts: list[str]) -> None:
+    rows = [search_row(record(message=text)) for text in texts]
+
+    known = {word for text in texts for word in words(text) if re.fullmatch(r"[^\W\d_]{3,40}", word)}
+    assert vocabulary(rows) == sorted(known)

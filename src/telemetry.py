@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import sys
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -11,6 +14,18 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from .settings import Settings
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes what a batch comes to at once; amount by amount is most of the time of counting it."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Observe several amounts."""
+        self._sum.inc(sum(amounts))
+        buckets = collections.Counter(bisect_left(self._upper_bounds, amount) for amount in amounts)
+        for bucket, count in buckets.items():
+            self._buckets[bucket].inc(count)
+
 
 # The names of the reference; prometheus_client adds `_total` to counters as the format asks.
 TOTAL_ASSESSMENTS = Counter("assessmentstore_total_assessments", "Assessments created")
@@ -24,12 +39,12 @@ THROUGHPUT = Gauge("assessmentstore_throughput_per_minute", "Assessments that en
 COMPLETED_ASSESSMENTS = Counter("assessmentstore_completed_assessments", "Assessments completed")
 FAILED_ASSESSMENTS = Counter("assessmentstore_failed_assessments", "Assessments failed")
 CANCELLED_ASSESSMENTS = Counter("assessmentstore_cancelled_assessments", "Assessments cancelled")
-PROCESSING_TIME = Histogram(
+PROCESSING_TIME = BatchHistogram(
     "assessmentstore_processing_time_seconds",
     "From the start of an assessment to its end",
     buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60),
 )
-QUEUE_WAIT_TIME = Histogram(
+QUEUE_WAIT_TIME = BatchHistogram(
     "assessmentstore_queue_wait_time_seconds",
     "From a command's arrival on the topic to its commit",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10),

@@ -15,9 +15,7 @@ Refresh comes before publish, so that whoever has seen an event reads its state 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
@@ -46,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 # Offsets that are read back from the audit trail at once, when a view is caught up or events are published late.
 _CATCH_UP_OFFSETS = 5000
+
+_STEPS = {name: BATCH_STEP_TIME.labels(name) for name in ("decode", "commit", "refresh", "publish")}
 
 # A table that is further behind is not worth catching up: it starts empty and fills from Postgres as needed.
 _CATCH_UP_LIMIT = 100_000
@@ -161,7 +161,7 @@ class PartitionProcessor:
             FencedError: somebody else owns the partition; nothing was written.
             UnavailableError: a service is away; claim again, and go on at `next_offset`.
         """
-        with self._step("decode"):
+        with _STEPS["decode"].time():
             position = self.next_offset
             batch = [decode(record, self._shared.keys) for record in records if record.offset >= position]
         self._shared.crash_points.reach(CrashPoint.DECODED)
@@ -197,7 +197,7 @@ class PartitionProcessor:
             folded = await self._commit(batch)
         end = batch[-1].offset + 1
         await self._refresh(folded, end)
-        with self._step("publish"):
+        with _STEPS["publish"].time():
             await self._publish(folded, end)
         self._shared.tell(folded.changes.after)
         observe_batch(batch, folded)
@@ -209,7 +209,7 @@ class PartitionProcessor:
             UnstorableError: Postgres refuses a value, or its own rows contradict each other.
         """
         share = Share(self._claimed, self._table, batch)
-        with self._step("commit"):
+        with _STEPS["commit"].time():
             folded = await self._shared.committer.commit(share, alone=self._is_cautious)
         self._published = False
         self._committed_from = self._claimed.next_offset
@@ -220,7 +220,7 @@ class PartitionProcessor:
 
     async def _refresh(self, folded: Folded, end: int) -> None:
         """Step 5: bring the table and Redis up to the commit, wake waiters, and answer."""
-        with self._step("refresh"):
+        with _STEPS["refresh"].time():
             after = folded.changes.after
             values = {key: state.to_json() for key, state in after.items()}
             self._table.apply(values, position=end, records=after, heads=folded.heads)
@@ -318,14 +318,6 @@ class PartitionProcessor:
         if self._publisher is None:
             raise RuntimeError(f"partition {self._partition} is used before it is claimed")
         return self._publisher
-
-    @contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            BATCH_STEP_TIME.labels(name).observe(time.perf_counter() - started)
 
 
 def _steps(position: int, end: int) -> Iterator[int]:

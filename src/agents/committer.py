@@ -120,7 +120,7 @@ class Committer:
             heads: dict[str, bytes] = {}
             if not fresh:
                 for share, folded in zip(shares, decided, strict=True):
-                    heads |= share.table.heads(folded.changes.before)
+                    heads |= share.table.heads([key for key, before in folded.changes.before.items() if before])
             changes = {share.claim.partition: folded.changes for share, folded in zip(shares, decided, strict=True)}
             after = await transaction.write(changes, heads)
             self._crash_points.reach(CrashPoint.WRITTEN)

@@ -164,6 +164,7 @@ class _Folding:
         changes = self.result.changes
         changes.before.setdefault(key, before)
         changes.after[key] = after
-        changes.accepted.append(Accepted(decision, decision.to_json(), header, offset, after))
+        details = decision.to_wire()
+        changes.accepted.append(Accepted(decision, details, decision.write(details), header, offset, after))
         if header.reply_to:
             self.result.replies.append((header, after.to_json()))

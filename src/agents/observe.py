@@ -11,7 +11,6 @@ import structlog
 
 from ..models.assessment import AssessmentState
 from ..models.commands import CommandHeader
-from ..models.events import AssessmentEvent
 from ..telemetry import (
     CANCELLED_ASSESSMENTS,
     COMMANDS,
@@ -37,28 +36,26 @@ _ENDED = {
 def observe_batch(batch: Sequence[Decoded], folded: Folded) -> None:
     """Count once what a batch did; a batch that is published by whoever takes over is not counted."""
     now = time.time()
-    for decoded in batch:
-        QUEUE_WAIT_TIME.observe(max(0.0, now - decoded.timestamp / 1000))
+    QUEUE_WAIT_TIME.observe_all([max(0.0, now - decoded.timestamp / 1000) for decoded in batch])
     changes = folded.changes
-    outcomes = Counter((item.header.type, "accepted") for item in changes.accepted)
-    outcomes.update((item.header.type, "refused") for item in changes.refused)
-    for labels, count in outcomes.items():
-        COMMANDS.labels(*labels).inc(count)
-    for accepted in changes.accepted:
-        _count_transition(accepted.event, folded)
+    for kind, count in Counter(item.header.type for item in changes.accepted).items():
+        COMMANDS.labels(kind, "accepted").inc(count)
+    for kind, count in Counter(item.header.type for item in changes.refused).items():
+        COMMANDS.labels(kind, "refused").inc(count)
+    _count_transitions(folded)
     DUPLICATES.inc(folded.duplicates)
     DEAD_LETTERS.inc(len(changes.dead_letters))
     _log_batch(folded)
 
 
-def _count_transition(event: AssessmentEvent, folded: Folded) -> None:
-    if event.previous_state is None:
-        TOTAL_ASSESSMENTS.inc()
-    elif event.state in _ENDED:
-        _ENDED[event.state].inc()
-        duration = folded.changes.after[event.assessment_id].duration
-        if duration is not None:
-            PROCESSING_TIME.observe(duration / 1000)
+def _count_transitions(folded: Folded) -> None:
+    events = [item.event for item in folded.changes.accepted]
+    TOTAL_ASSESSMENTS.inc(sum(event.previous_state is None for event in events))
+    ended = [event for event in events if event.state in _ENDED and event.previous_state is not None]
+    for state, count in Counter(event.state for event in ended).items():
+        _ENDED[state].inc(count)
+    durations = [folded.changes.after[event.assessment_id].duration for event in ended]
+    PROCESSING_TIME.observe_all([duration / 1000 for duration in durations if duration is not None])
 
 
 def _log_batch(folded: Folded) -> None:

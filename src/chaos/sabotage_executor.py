@@ -6,7 +6,6 @@ Each takes away one guard, and leaves everything else as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 
 from ..agents import fold
@@ -24,7 +23,7 @@ def no_attempt_check() -> None:
 
     def careless(record: Any, command: Any, now: Any, retries: Any = NO_RETRIES) -> Any:
         if getattr(command.data, "attempt", None) is not None:
-            command = replace(command, data=command.data.model_copy(update={"attempt": None}))
+            command = command._replace(data=command.data.model_copy(update={"attempt": None}))
         return decide(record, command, now, retries)
 
     fold.decide = careless  # type: ignore[attr-defined]

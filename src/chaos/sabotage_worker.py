@@ -12,7 +12,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -67,7 +66,7 @@ def no_version_check() -> None:
     """The version that a command insists on is not looked at."""
 
     def careless(record: Any, command: Any, now: Any, retries: Any = NO_RETRIES) -> Any:
-        return decide(record, replace(command, expected_version=None), now, retries)
+        return decide(record, command._replace(expected_version=None), now, retries)
 
     fold.decide = careless  # type: ignore[attr-defined]
 

@@ -169,7 +169,9 @@ class AssessmentRecord(WireModel):
 
     def to_wire(self) -> JsonObject:
         """The record as the API answers it."""
-        return super().to_wire() | {"duration": self.duration}
+        wire = super().to_wire()
+        wire["duration"] = self.duration
+        return wire
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:

@@ -120,7 +120,12 @@ class StableWireModel(WireModel):
 
     def to_json(self) -> bytes:
         """The JSON of `to_wire`, the same bytes whoever writes it."""
-        return orjson.dumps(self.to_wire(), option=orjson.OPT_UTC_Z | orjson.OPT_SORT_KEYS)
+        return self.write(self.to_wire())
+
+    @staticmethod
+    def write(wire: JsonObject) -> bytes:
+        """What `to_wire` told as `to_json` writes it."""
+        return orjson.dumps(wire, option=orjson.OPT_UTC_Z | orjson.OPT_SORT_KEYS)
 
 
 class OpenWireModel(WireModel):

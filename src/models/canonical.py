@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from operator import is_not
-from types import NoneType
 from typing import Any
 
 import orjson
@@ -21,20 +20,20 @@ _EXPONENT_BELOW = -6
 # Whole numbers below have the same digits whether they are doubles or not.
 _EXACT = 2**53
 
-_AS_ORJSON_WRITES = frozenset({str, int, bool, NoneType})
+_MAY_HAVE_FLOATS = frozenset({float, dict, list, tuple})
 
 # The first byte, in UTF-8, of the characters that UTF-16 sorts before some that have a smaller code.
 _BEYOND_16_BITS = tuple(bytes([first]) for first in range(0xF0, 0xF5))
 
 
 def canonical(value: dict[str, Any]) -> bytes:
-    """Write a JSON object as RFC 8785 does, but for whole numbers beyond 2**53.
+    """Write a JSON object as RFC 8785 does, but for whole numbers beyond 2**53; times in UTC with a Z.
 
     Raises:
         ValueError: a number is not finite.
     """
     # orjson departs from RFC 8785 in two things: it writes 1.0 and 1e16, and it sorts names by code.
-    text = orjson.dumps(_members(value), option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps(_members(value), option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     if text.isascii() or not any(first in text for first in _BEYOND_16_BITS):
         return text
     return _write(value).encode()
@@ -44,10 +43,7 @@ def _members(value: dict[str, Any]) -> dict[str, Any]:
     """An object whose floats are replaced by what is to be written; the same one where there is none."""
     changed = value
     for name, item in value.items():
-        if type(item) in _AS_ORJSON_WRITES:
-            continue
-        new = _item(item)
-        if new is not item:
+        if type(item) in _MAY_HAVE_FLOATS and (new := _item(item)) is not item:
             changed = dict(value) if changed is value else changed
             changed[name] = new
     return changed
@@ -59,7 +55,7 @@ def _item(item: Any) -> Any:
         return _members(item)
     if kind is float:
         return int(item) if item.is_integer() and abs(item) < _EXACT else orjson.Fragment(_number(item))
-    if kind is list:
+    if kind is list or kind is tuple:
         new = [_item(each) for each in item]
         return new if any(map(is_not, new, item)) else item
     return item
@@ -69,11 +65,11 @@ def _write(value: Any) -> str:
     if isinstance(value, dict):
         names = sorted(value, key=_utf_16)
         return "{" + ",".join(f"{_write(name)}:{_write(value[name])}" for name in names) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ",".join(map(_write, value)) + "]"
     if isinstance(value, float):
         return _number(value)
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
 
 
 def _utf_16(name: str) -> bytes:

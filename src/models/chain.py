@@ -31,19 +31,24 @@ class Row(Protocol):
 
 
 def entry_of_event(
-    event: AssessmentEvent, value: bytes, header: CommandHeader, *, partition: int, offset: int, previous: bytes | None
+    event: AssessmentEvent,
+    details: JsonObject,
+    header: CommandHeader,
+    *,
+    partition: int,
+    offset: int,
+    previous: bytes | None,
 ) -> JsonObject:
     """The row that an accepted command writes, with the link to the one before.
 
     Args:
         event: that the command led to.
-        value: the event as JSON.
+        details: the members of the event, as they were written.
         header: of the command.
         partition: where the command stood.
         offset: where in the partition.
         previous: the hash of the row before; nothing where it is the first.
     """
-    details = orjson.loads(value)
     version = details["version"]
     return {
         "action": event.type.removeprefix(_EVENT_PREFIX),

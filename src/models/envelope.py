@@ -48,6 +48,8 @@ CLIENT_IP = "clientip"
 USER_AGENT = "useragent"
 """The extension attributes that tell where the caller of a command was, and what he used."""
 
+_TYPES: dict[str, CommandType] = {kind.value: kind for kind in CommandType}
+
 # An IPv6 address with an IPv4 one in it, and the name of a zone.
 _LONGEST_ADDRESS = 64
 
@@ -140,8 +142,10 @@ def _opened(key: bytes | None, attributes: JsonObject, data: JsonObject, cipher:
 
 def is_binary(headers: Mapping[str, bytes | None]) -> bool:
     """Whether the attributes of a record stand in its headers, whose names are in lower case."""
+    if not any(name.startswith("ce_") for name in headers):
+        return False
     content_type = (headers.get("content-type") or b"").decode("utf-8", "replace").lower()
-    return not content_type.startswith("application/cloudevents") and any(name.startswith("ce_") for name in headers)
+    return not content_type.startswith("application/cloudevents")
 
 
 def _binary_attributes(headers: Mapping[str, bytes | None]) -> JsonObject:
@@ -163,9 +167,10 @@ def _parse(value: bytes) -> Any:
 def _header(key: bytes | None, attributes: JsonObject, data: Any, cipher: CommandCipher | None) -> CommandHeader:
     if attributes.get("specversion") != "1.0":
         raise NotACommandError("specversion is not 1.0: the value is not a CloudEvents 1.0 event")
-    kind = _text(attributes, "type")
-    if kind not in COMMAND_DATA:
-        raise NotACommandError(f"the type {kind[:100]!r} is not one of the seven commands")
+    name = _text(attributes, "type")
+    kind = _TYPES.get(name)
+    if kind is None:
+        raise NotACommandError(f"the type {name[:100]!r} is not one of the seven commands")
     command_id = _text(attributes, "id")
     if len(command_id) > MAX_ID_LENGTH:
         raise NotACommandError(f"the id has {len(command_id)} characters; the limit is {MAX_ID_LENGTH}")
@@ -173,7 +178,7 @@ def _header(key: bytes | None, attributes: JsonObject, data: Any, cipher: Comman
     user_id = _optional_text(attributes, "userid")
     return CommandHeader(
         id=command_id,
-        type=CommandType(kind),
+        type=kind,
         assessment_id=assessment_id,
         user_id=user_id,
         ip_address=_optional_text(attributes, CLIENT_IP),

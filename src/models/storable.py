@@ -12,15 +12,14 @@ _INT64 = 2**63
 # the number may not survive as one of 64 bits.
 _NULL_BYTE = b"\\u0000"
 _MANY_DIGITS = b"0" * 19
-_DIGITS_TO_ZERO = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
+_MARKS = bytes.maketrans(b"123456789{", b"000000000[")
 
 
 def is_suspect(written: bytes) -> bool:
     """Whether a written value may be one that cannot be kept, and is worth a closer look."""
-    if written.count(b"{") + written.count(b"[") > _MAX_DEPTH:
-        return True
-    # Two passes in C cost a tenth of what a regular expression does.
-    return _NULL_BYTE in written or _MANY_DIGITS in written.translate(_DIGITS_TO_ZERO)
+    # Passes in C cost a tenth of what a regular expression does.
+    marks = written.translate(_MARKS)
+    return marks.count(b"[") > _MAX_DEPTH or _MANY_DIGITS in marks or _NULL_BYTE in written
 
 
 def unstorable(value: Any, depth: int = 0) -> str | None:

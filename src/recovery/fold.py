@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import orjson
+
 from ..models.assessment import AssessmentRecord
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
@@ -120,5 +122,4 @@ def _accept(item: LoggedEvent, states: dict[str, AssessmentRecord], changes: Bat
     states[event.assessment_id] = after
     changes.before.setdefault(event.assessment_id, before)
     changes.after[event.assessment_id] = after
-    accepted = Accepted(event=event, value=item.value, header=item.header, offset=item.offset, after=after)
-    changes.accepted.append(accepted)
+    changes.accepted.append(Accepted(event, orjson.loads(item.value), item.value, item.header, item.offset, after))

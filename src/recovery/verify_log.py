@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import orjson
 from aiokafka import AIOKafkaConsumer
 
 from ..models.assessment import AssessmentRecord
@@ -254,9 +255,8 @@ class LogCheck:
 
 
 def _entry(event: LoggedEvent, partition: int) -> JsonObject:
-    entry = entry_of_event(
-        event.event, event.value, event.header, partition=partition, offset=event.offset, previous=None
-    )
+    details = orjson.loads(event.value)
+    entry = entry_of_event(event.event, details, event.header, partition=partition, offset=event.offset, previous=None)
     del entry[PREVIOUS]
     return entry
 

@@ -48,7 +48,7 @@ def chain(changes: BatchChanges, partition: int, heads: Mapping[str, Head]) -> t
     for item in changes.accepted:
         key = item.event.assessment_id
         entry = entry_of_event(
-            item.event, item.value, item.header, partition=partition, offset=item.offset, previous=last[key]
+            item.event, item.details, item.header, partition=partition, offset=item.offset, previous=last[key]
         )
         link = Link(last[key], entry_hash(entry))
         last[key] = link.row_hash

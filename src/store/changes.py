@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ..models.assessment import AssessmentRecord
+from ..models.base import JsonObject
 from ..models.commands import CommandHeader
 from ..models.errors import Rejection
 from ..models.events import AssessmentEvent
@@ -17,8 +18,10 @@ class Accepted(NamedTuple):
     """An accepted command: its event, and where it stood on the topic."""
 
     event: AssessmentEvent
+    details: JsonObject
+    """The members of the event, by their names on the wire."""
     value: bytes
-    """The event as JSON."""
+    """The same as JSON."""
     header: CommandHeader
     offset: int
     after: AssessmentRecord

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ..models.assessment import AssessmentRecord
@@ -17,14 +18,18 @@ from .totals import LONGEST_SERVER_NAME, owner_scope
 from .writes import Write, write_rows
 
 # A longer word is parted: a lexeme has 2 KB at most.
-_WORD = re.compile(r"[^\W_]{1,100}")
+_LONGEST_WORD = 100
+_WORD = re.compile(rf"[^\W_]{{1,{_LONGEST_WORD}}}")
+
+# What becomes of each byte of an ASCII text: letters in lower case, digits as they are, all else is space.
+_ASCII_WORDS = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in bytes(range(128)).lower()).ljust(256)
 
 # A longer text counts by its beginning: Postgres takes a megabyte of words at most, and nobody looks for the rest.
 _LONGEST_TEXT = 20_000
 
 # Words that a typing error can be led back to: numbers and the parts of ids would fill the vocabulary without end.
-_VOCABULARY_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_KNOWN_WORD = 40
+_VOCABULARY_LEXEME = re.compile(rf"([^\W\d_]{{3,{_LONGEST_KNOWN_WORD}}}):")
 
 _INDEXED = frozenset(EventType) - {EventType.STARTED, EventType.PROGRESS}
 
@@ -103,27 +108,33 @@ def _servers(result: JsonObject) -> list[Any]:
     return [result.get("missingServers"), [item.get("name") for item in statuses if isinstance(item, dict)]]
 
 
-def _told(request: JsonObject) -> JsonObject:
+def _told(request: JsonObject) -> list[Any]:
     """What a request tells of itself: when it was made is filtered by, and would be ten words that nobody looks for.
 
     A cipher text has no words.
     """
-    return {name: value for name, value in request.items() if name not in _UNTOLD}
+    return [value for name, value in request.items() if name not in _UNTOLD]
 
 
 def words(text: str) -> list[str]:
     """The words of a text, in lower case: what is neither letter nor digit parts them."""
+    if text.isascii():
+        # Most texts are, and a table takes a quarter of the time of a pattern.
+        found = text.encode().translate(_ASCII_WORDS).decode().split()
+        if len(text) <= _LONGEST_WORD or max(map(len, found), default=0) <= _LONGEST_WORD:
+            return found
     return _WORD.findall(text.lower())
 
 
 def vocabulary(rows: Iterable[SearchRow]) -> list[str]:
     """The words in documents that a typing error can be led back to, and all words of servers."""
-    found, lexemes = set(), set()
+    lexemes: set[str] = set()
+    servers: set[str] = set()
     for row in rows:
         lexemes.update(row.document.split())
-        found.update(words(row.names[len(row.assessment_id) :]))
-    found.update(word for lexeme in lexemes if _VOCABULARY_WORD.fullmatch(word := lexeme.partition(":")[0]))
-    return sorted(word for word in found if len(word) <= _LONGEST_KNOWN_WORD)
+        servers.update(words(row.names[len(row.assessment_id) :]))
+    found = {lexeme[1] for lexeme in map(_VOCABULARY_LEXEME.match, lexemes) if lexeme}
+    return sorted(found.union(word for word in servers if len(word) <= _LONGEST_KNOWN_WORD))
 
 
 def beginnings_query(wanted: Iterable[Iterable[str]]) -> str:
@@ -138,15 +149,10 @@ def whole_words_query(wanted: Iterable[Iterable[str]]) -> str:
 
 def _document(record: AssessmentRecord) -> str:
     """The `tsvector` of an assessment: each word once, with its best weight."""
-    pieces: list[str] = []
-    known: set[str] = set()
-    for _, weight, text in _found(record):
-        fresh = {*words(text)} - known
-        if fresh:
-            known |= fresh
-            pieces.append(_ENDS[weight].join(fresh))
-            pieces.append(_ENDS[weight])
-    return "".join(pieces)
+    ends: dict[str, str] = {}
+    for _, weight, text in reversed([*_found(record)]):
+        ends.update(dict.fromkeys(words(text), _ENDS[weight]))
+    return "".join(chain.from_iterable(ends.items()))
 
 
 def _strings(value: Any) -> list[str]:

@@ -44,9 +44,7 @@ class TotalsChange:
         default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0, _EPOCH])
     )
     """(scope, server name, type, source): assessments, completed, failed, cancelled, the last creation."""
-    created: defaultdict[tuple[str, datetime, str, str], list[int]] = field(
-        default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0])
-    )
+    created: defaultdict[tuple[Any, ...], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0]))
     """(scope, quarter of an hour, type, source): assessments, completed, failed, cancelled."""
 
     def rows(self, slot: int) -> list[list[tuple[Any, ...]]]:
@@ -69,6 +67,7 @@ def totals_change(
         else:
             _count(change, then, None)
             _count(change, None, now)
+    _add_owners_to_everybody(change)
     return change
 
 
@@ -93,7 +92,7 @@ def _changes(counts: Iterable[Any]) -> bool:
 
 
 def _count(change: TotalsChange, then: AssessmentRecord | None, now: AssessmentRecord | None) -> None:
-    """Count what becomes of one request."""
+    """Count what becomes of one request, for its owner, or for everybody where it has none."""
     record = now or then
     if record is None or (then and now and _is_counted_alike(then, now)):
         return
@@ -101,22 +100,31 @@ def _count(change: TotalsChange, then: AssessmentRecord | None, now: AssessmentR
     kind, source = _text(request.get("assessmentType")), _text(request.get("source"))
     priority = request.get("priority")
     priority = priority if isinstance(priority, int) else 5
-    scopes = {EVERYBODY, owner_scope(record) or EVERYBODY}
-    for scope in scopes:
-        for sign, one in ((-1, then), (1, now)):
-            if one is not None:
-                _add_state(change.totals[scope, kind, source, priority, one.state.value], sign, one)
-    moved = [*map(sub, _standing(now), _standing(then))]
-    if not any(moved):
+    scope = owner_scope(record) or EVERYBODY
+    if then is not None:
+        _add_state(change.totals[scope, kind, source, priority, then.state], -1, then)
+    if now is not None:
+        _add_state(change.totals[scope, kind, source, priority, now.state], 1, now)
+    stood, stands = _standing(then), _standing(now)
+    if stood == stands:
         return
-    server = request.get("serverName")
+    moved = [*map(sub, stands, stood)]
     quarter = record.created_at - (record.created_at - _EPOCH) % QUARTER
-    for scope in scopes:
-        _add(change.created[scope, quarter, kind, source], moved)
-        if isinstance(server, str):
-            of_server = change.servers[scope, server[:LONGEST_SERVER_NAME], kind, source]
-            _add(of_server, moved)
-            of_server[-1] = max(of_server[-1], record.created_at)
+    _add(change.created[scope, quarter, kind, source], moved)
+    server = request.get("serverName")
+    if isinstance(server, str):
+        _add_server(change.servers[scope, server[:LONGEST_SERVER_NAME], kind, source], moved, record.created_at)
+
+
+def _add_owners_to_everybody(change: TotalsChange) -> None:
+    """Count for everybody what was counted for an owner: a batch has many assessments, and few sums."""
+    for table in (change.totals, change.created):
+        for (scope, *key), counts in [*table.items()]:
+            if scope != EVERYBODY:
+                _add(table[EVERYBODY, *key], counts)
+    for (scope, server, kind, source), (*counts, last) in [*change.servers.items()]:
+        if scope != EVERYBODY:
+            _add_server(change.servers[EVERYBODY, server, kind, source], counts, last)
 
 
 def _is_counted_alike(then: AssessmentRecord, now: AssessmentRecord) -> bool:
@@ -146,6 +154,11 @@ _STANDINGS: dict[AssessmentState | None, tuple[int, ...]] = {None: (0, 0, 0, 0)}
 def _add(counts: list[Any], amounts: Iterable[int]) -> None:
     for index, amount in enumerate(amounts):
         counts[index] += amount
+
+
+def _add_server(counts: list[Any], amounts: Iterable[int], created_at: datetime) -> None:
+    _add(counts, amounts)
+    counts[-1] = max(counts[-1], created_at)
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
+from asyncpg.protocol import protocol
 
 from assessmentstore.store.postgres import Pools, UnstorableError, postgres_errors
 from assessmentstore.store.search import SearchRow, search_writes
@@ -31,6 +33,21 @@ async def test_nothing_is_written_where_one_of_them_is_refused(pools: Pools) -> 
             await write_together(connection, [_WORDS, orphan])
 
         assert await connection.fetchval("SELECT count(*) FROM search_vocabulary") == 0
+
+
+async def test_arrays_are_told_by_their_class_and_by_no_abstract_one(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg asks what `store/postgres.py` put in the place of the abstract class."""
+    same = "SELECT $1::text[]"
+    async with pools.write.acquire() as connection:
+        for array in (["a", None, "b"], ("a", None, "b"), [], [["a"], ["b"]]):
+            assert await connection.fetchval(same, array) == [*array]
+        assert await connection.fetchval(same, {"a"}) == ["a"]
+
+        monkeypatch.setattr(protocol, "IterableABC", ())
+        with pytest.raises(asyncpg.DataError, match="a sized iterable container expected"):
+            await connection.fetchval(same, ["a"])
 
 
 async def test_no_writes_are_no_statement(pools: Pools) -> None:

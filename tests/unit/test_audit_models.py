@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,18 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from assessmentstore.cli import app
+from assessmentstore.models.assessment import AssessmentState
 from assessmentstore.models.canonical import canonical
 from assessmentstore.models.checkpoints import Checkpoint
+from assessmentstore.models.events import Imported
 from assessmentstore.models.merkle import Frontier, Prover, leaf_hash, node_hash, root_by_path
 from assessmentstore.store.signing import KeyFormatError, PublicKeys, SigningKey
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)  # fmt: skip
 
 # What RFC 8785 gives as examples (section 3.2 and appendix B), and a whole number that it would round.
 RFC_8785 = [
@@ -63,6 +72,19 @@ def test_what_is_written_is_the_same_value_and_written_the_same_again(value: dic
 
     assert json.loads(written, parse_int=float) == value
     assert canonical(orjson.loads(written)) == written
+
+
+@given(st.dictionaries(st.text(max_size=3), _JSON, max_size=4), st.datetimes(timezones=st.just(UTC)))
+def test_an_event_hashes_the_same_before_it_is_written_and_read_back(data: dict[str, Any], at: datetime) -> None:
+    event = Imported(
+        assessment_id="a", version=1, state=AssessmentState.FAILED, previous_state=None, progress=0, message=None,
+        command_id="c", user_id=None, occurred_at=at, request=data, result=data, error=None, retry_count=0,
+        created_at=at, updated_at=at, started_at=None, completed_at=at, next_retry_at=None, history=(data, data),
+    )  # fmt: skip
+
+    details = event.to_wire()
+
+    assert canonical(details) == canonical(orjson.loads(event.write(details)))
 
 
 def _tree_of(leaves: list[bytes]) -> bytes:

@@ -110,7 +110,7 @@ def test_the_hash_of_a_row_outlives_a_rotation_and_is_of_the_payload() -> None:
     header = decode_command(b"a1", command("c1", "start", "a1").value, []).header
 
     def hashed(it: Created) -> bytes:
-        return entry_hash(entry_of_event(it, it.to_json(), header, partition=0, offset=1, previous=None))
+        return entry_hash(entry_of_event(it, it.to_wire(), header, partition=0, offset=1, previous=None))
 
     assert hashed(event) == hashed(rotated) != hashed(other)
 

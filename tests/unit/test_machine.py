@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -240,7 +239,7 @@ def test_whatever_is_asked_only_the_arrows_happen_and_the_events_fold_to_the_sta
 
 def test_an_event_tells_of_its_caller_what_is_known_and_leaves_out_the_rest() -> None:
     asked = command("assessment.create")
-    unknown, known = asked, replace(asked, header=replace(asked.header, ip_address="10.0.0.1", user_agent="curl"))
+    unknown, known = asked, asked._replace(header=asked.header._replace(ip_address="10.0.0.1", user_agent="curl"))
 
     without, told = accepted(None, unknown), accepted(None, known)
 

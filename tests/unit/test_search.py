@@ -25,6 +25,11 @@ def test_a_name_is_taken_apart_into_its_words() -> None:
     assert words("Web-01.example_Host/ä") == ["web", "01", "example", "host", "ä"]
 
 
+@given(st.text() | st.text(st.characters(max_codepoint=127)) | st.text("aZ9-", min_size=90))
+def test_words_are_runs_of_letters_and_digits_in_whatever_script(text: str) -> None:
+    assert words(text) == re.findall(r"[^\W_]{1,100}", text.lower())
+
+
 @given(st.text())
 def test_a_query_has_nothing_but_words(text: str) -> None:
     """Whatever is typed, Postgres reads it as words: there is no way to write an operator or a quote."""
@@ -67,3 +72,11 @@ def test_search_learns_of_beginnings_retries_and_ends() -> None:
     learned = {kind for kind in EventType if is_indexed(event(kind))}
 
     assert learned == set(EventType) - {EventType.STARTED, EventType.PROGRESS}
+
+
+@given(st.lists(st.text() | st.from_regex(r"[a-zé²]{1,50}", fullmatch=True), max_size=6))
+def test_the_vocabulary_is_of_all_words_of_letters_that_are_neither_short_nor_long(texts: list[str]) -> None:
+    rows = [search_row(record(message=text)) for text in texts]
+
+    known = {word for text in texts for word in words(text) if re.fullmatch(r"[^\W\d_]{3,40}", word)}
+    assert vocabulary(rows) == sorted(known)

@@ -242,7 +242,7 @@ class BatchTransaction:
         await self.erase(list(changes.after))
         await self.write({partition: changes})
         gone = totals_change(changes.after, dict.fromkeys(changes.after))
-        await write_together(self._connection, totals_writes({partition: gone}))
+        await write_together(self._connection, totals_writes(partition, gone))
 
     async def erase(self, assessment_ids: list[str]) -> None:
         """Take out all rows of assessments as if they had never been; counters stay; for a repair."""
@@ -284,10 +284,12 @@ def _writes_besides(changes: Mapping[int, BatchChanges]) -> list[Write]:
     """Everything of a batch beside states and audit trail."""
     accepted = [item for part in changes.values() for item in part.accepted]
     refused = [(partition, *refused_row(item)) for partition, part in changes.items() for item in part.refused]
-    counted = {partition: totals_change(part.before, part.after) for partition, part in changes.items()}
+    before = {key: state for part in changes.values() for key, state in part.before.items()}
+    after = {key: state for part in changes.values() for key, state in part.after.items()}
     return [
         *write_rows("insert_metrics", [row for item in accepted if (row := metric_row(item))]),
         *write_rows("insert_rejections", refused),
-        *totals_writes(counted),
+        # A counter is the sum of its slots: one slot takes what all partitions of the transaction come to.
+        *totals_writes(min(changes), totals_change(before, after)),
         *search_writes([search_row(item.after) for item in accepted if is_indexed(item.event)]),
     ]

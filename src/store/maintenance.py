@@ -136,4 +136,4 @@ async def delete_assessments(connection: Connection, commands_topic: str, assess
     await connection.execute(QUERIES["delete_history"], assessment_ids, commands_topic)
     deleted = records(await connection.fetch(QUERIES["delete_assessments"], assessment_ids))
     moved = totals_change(deleted, dict.fromkeys(deleted))
-    await write_together(connection, totals_writes({MAINTENANCE_SLOT: moved}))
+    await write_together(connection, totals_writes(MAINTENANCE_SLOT, moved))

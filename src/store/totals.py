@@ -71,13 +71,13 @@ def totals_change(
     return change
 
 
-def totals_writes(changes: Mapping[int, TotalsChange]) -> list[Write]:
-    """What moves the counters, each change in its slot: a command partition's, or that of maintenance."""
-    of_slots = [change.rows(slot) for slot, change in sorted(changes.items())]
+def totals_writes(slot: int, change: TotalsChange) -> list[Write]:
+    """What moves the counters in a slot: of a command partition that the transaction has, or that of maintenance."""
+    by_state, by_server, by_creation = change.rows(slot)
     return [
-        *write_rows("add_totals_by_state", [row for by_state, _, _ in of_slots for row in by_state]),
-        *write_rows("add_totals_by_server", [row for _, by_server, _ in of_slots for row in by_server]),
-        *write_rows("add_totals_by_creation", [row for _, _, by_creation in of_slots for row in by_creation]),
+        *write_rows("add_totals_by_state", by_state),
+        *write_rows("add_totals_by_server", by_server),
+        *write_rows("add_totals_by_creation", by_creation),
     ]
 
 

@@ -117,6 +117,28 @@ async def test_a_claim_waits_for_the_batch_under_way_and_sees_its_position(store
     assert (await taking).next_offset == 7
 
 
+async def test_partitions_that_share_a_transaction_share_their_counters(store: BatchStore, pools: Pools) -> None:
+    claims = [await claim(store, partition) for partition in range(3)]
+    batches = {0: [command(0, "create", "a0")], 1: [command(0, "create", "a1")], 2: [command(0, "create", "a2")]}
+    await apply_together(store, claims, batches)
+    claims = [replace(mine, next_offset=1) for mine in claims]
+
+    await apply_together(store, claims[1:], {1: [command(1, "start", "a1")], 2: [command(1, "start", "a2")]})
+
+    rows = await pools.read.fetch(
+        "SELECT slot, state, assessments FROM assessment_totals WHERE scope = '' ORDER BY slot, state"
+    )
+    assert [tuple(row) for row in rows] == [(0, "pending", 3), (1, "pending", -2), (1, "processing", 2)]
+
+
+async def apply_together(store: BatchStore, claims: list[PartitionClaim], batches: dict[int, list[Decoded]]) -> None:
+    """Commit a batch of each of several partitions in one transaction."""
+    async with store.transaction({mine: mine.next_offset + len(batches[mine.partition]) for mine in claims}) as opened:
+        loaded = await opened.load({f"a{partition}" for partition in batches})
+        changes = {key: fold(batch, loaded, {}, opened.now).changes for key, batch in batches.items()}
+        await opened.write(changes)
+
+
 async def test_a_position_is_never_moved_twice(store: BatchStore) -> None:
     mine = await claim(store)
     await apply(store, mine, command(0, "create"))

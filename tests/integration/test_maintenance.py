@@ -175,6 +175,7 @@ async def test_words_that_no_document_has_any_more_are_forgotten(pools: Pools, s
 
     words = await pools.read.fetchval("SELECT string_agg(word, ' ' ORDER BY word) FROM search_vocabulary")
     assert words == "common kept strange", "only words of what went are looked at"
+    assert await pools.read.fetchval("SELECT string_agg(assessment_id, ' ') FROM assessment_names") == "b"
 
 
 async def test_a_word_is_kept_that_only_an_old_document_has(

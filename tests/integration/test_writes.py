@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
+
 import asyncpg
 import pytest
 from asyncpg.protocol import protocol
@@ -27,7 +30,7 @@ async def test_each_write_has_its_own_parameters_and_its_own_count(pools: Pools)
 
 
 async def test_nothing_is_written_where_one_of_them_is_refused(pools: Pools) -> None:
-    orphan = Write("put_search_rows", [["nobody"], [None], [None], ["nobody"], ["'word':1"]])
+    orphan = Write("insert_metrics", [["nobody"], [Decimal(1)], [datetime(2026, 1, 1, tzinfo=UTC)]])
     async with pools.write.acquire() as connection:
         with pytest.raises(UnstorableError), postgres_errors():
             await write_together(connection, [_WORDS, orphan])

@@ -36,7 +36,7 @@ _LARGEST_NUMBER = 100
 """Of a priority and of progress."""
 
 # Along an order one looks at so many assessments before the page is found in another way: some milliseconds.
-_MOST_PASSED = 1000
+_MOST_PASSED = 2000
 
 # Of each list that a page is merged from, so many are read at first, and more where there are few lists.
 _FEW = 10

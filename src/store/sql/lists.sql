@@ -17,14 +17,16 @@ LIMIT 1 OFFSET $17
 
 -- list_sorted --
 -- A page of few assessments: all of them are found first, by whatever lets the fewest through, their facets ($17) maybe.
-WITH found AS MATERIALIZED (
-    SELECT {column} AS value, assessment_id
-    FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-    WHERE ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
-        AND ($17::int[] IS NULL OR {key} = ANY($17))
-),
-page AS (
-    SELECT * FROM found ORDER BY value {direction}, assessment_id {direction} LIMIT $18 OFFSET $19
+WITH page AS (
+    SELECT * FROM (
+        SELECT {column} AS value, assessment_id
+        FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        WHERE ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
+            AND ($17::int[] IS NULL OR {key} = ANY($17))
+        OFFSET 0 -- else Postgres would go along the order all the same
+    ) AS found
+    ORDER BY value {direction}, assessment_id {direction}
+    LIMIT $18 OFFSET $19
 )
 SELECT stored.* FROM page JOIN assessment_states AS stored USING (assessment_id)
 ORDER BY value {direction}, assessment_id {direction}

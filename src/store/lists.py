@@ -111,9 +111,9 @@ class _PageReader:
         """
         if total == 0:
             return [], False
-        if self.owner is None and (lists := await self._lists()):
+        if self.owner is None and self.query.sort_by is SortBy.CREATED_AT and (lists := await self._lists()):
             return await self._merged(lists)
-        if (total is not None and total <= MOST_COUNTED) or (self.owner is None and self.query.server_name is not None):
+        if total is not None and total <= MOST_COUNTED:
             return await self._sorted()
         return await self._in_order(None)
 
@@ -133,11 +133,11 @@ class _PageReader:
 
     async def _lists(self) -> _Lists | None:
         """The lists that have everybody's page at their beginnings, or nothing where no index has such lists."""
-        query, order = self.query, ORDERS[self.query.sort_by]
-        if query.server_name is not None and order.type == "timestamptz":
+        query = self.query
+        if query.server_name is not None:
             names = await _servers_like(self.connection, _like(query.server_name), EVERYBODY)
             return _Lists(BY_SERVER, names, _without(query, {"server_name"})) if names is not None else None
-        if query.sort_by is SortBy.PRIORITY or query.given - COUNTED - order.covered:
+        if query.given - COUNTED - ORDERS[query.sort_by].filters:
             return None
         return _Lists(BY_FACET, await self._facets(), _without(query, COUNTED))
 
@@ -152,12 +152,9 @@ class _PageReader:
         return await self._read(QUERIES["list_sorted"], arguments, **BY_FACET)
 
     async def _merged(self, lists: _Lists) -> _Found:
-        query = self.query
-        since = max(filter(None, (query.created_after, query.completed_after)), default=None)
-        until = min(filter(None, (query.created_before, query.completed_before)), default=None)
         few = min(self._reached + 1, 4 * self._reached // max(len(lists.keys), 1) + _FEW)
         chosen = await matching(self.connection, lists.filters, self.owner)
-        place = *self.after, lists.keys, since, until, few, self._reached, self._limit, query.offset
+        place = *self.after, lists.keys, few, self._reached, self._limit, self.query.offset
         return await self._read(QUERIES["list_merged"], (*chosen, *place), **lists.texts)
 
     async def _read(self, query: str, arguments: tuple[Any, ...], **texts: str) -> _Found:

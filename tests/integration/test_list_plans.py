@@ -39,8 +39,6 @@ LISTS: list[dict[str, Any]] = [
     {"offset": 10_000},
 ]
 DAYS = [NOW - timedelta(days=days) for days in (1, 30, 300)]
-# Within a priority the order is that of ids, which nothing goes by.
-ORDERS = list(product(["createdAt", "updatedAt", "progress"], ["asc", "desc"]))
 # Each lets the newest through and few others, or the other way round.
 CORRELATED: list[dict[str, Any]] = [
     {"state": ["completed"]},
@@ -52,8 +50,6 @@ CORRELATED: list[dict[str, Any]] = [
     {"max_priority": 2},
     *({"created_after": day} for day in DAYS),
     *({"created_before": day} for day in DAYS),
-    *({"completed_after": day} for day in DAYS),
-    *({"completed_before": day} for day in DAYS),
     {"type": ["health"], "created_before": DAYS[1]},
     {"state": ["failed"], "type": ["security"], "source": "installer", "min_priority": 9},
     {"state": ["completed"], "server_name": "web-*", "min_priority": 8},
@@ -150,11 +146,11 @@ async def test_what_the_newest_have_in_common_makes_no_page_slow(
 
     looked_at: list[tuple[int, str]] = []
     async with open_pools(settings, application="test") as pools, pools.read.acquire() as connection:
-        for filters, (sort_by, sort_order) in product(CORRELATED, ORDERS):
+        for filters, sort_order in product(CORRELATED, ["asc", "desc"]):
             explained: Any = Explained(connection)
-            await list_page(explained, ListQuery(**filters, sort_by=sort_by, sort_order=sort_order, limit=20), None)
+            await list_page(explained, ListQuery(**filters, sort_order=sort_order, limit=20), None)
             rows = sum(rows for rows, told in explained.plans if "assessment_states" in told)
-            looked_at.append((rows, f"{sort_by} {sort_order} {filters} {explained.plans}"))
+            looked_at.append((rows, f"{sort_order} {filters} {explained.plans}"))
 
     worst = max(looked_at)
     assert worst[0] < count * 0.6, worst

@@ -32,64 +32,48 @@ SELECT stored.* FROM page JOIN assessment_states AS stored USING (assessment_id)
 ORDER BY value {direction}, assessment_id {direction}
 
 -- list_merged --
--- A page out of several lists, each of one key ($17) and in the order: the first few ($20) of each, and of those that may
--- have more of the page, as many as may be ($21). The brief ones' times are bounded by those of the filters ($18, $19).
-WITH lists AS (
-    SELECT key,
-        CASE WHEN {is_brief} THEN coalesce($18::timestamptz, '-infinity') ELSE '-infinity' END AS since,
-        CASE WHEN {is_brief} THEN coalesce($19::timestamptz, 'infinity') ELSE 'infinity' END AS until
-    FROM unnest($17::{key_type}[]) AS key
-),
-few AS MATERIALIZED (
-    SELECT lists.*, found.* FROM lists CROSS JOIN LATERAL (
+-- A page out of several lists, each of one key ($17) and in the order: the first few ($18) of each, and of those that may
+-- have more of the page, as many as may be ($19).
+WITH few AS MATERIALIZED (
+    SELECT lists.key, found.* FROM unnest($17::{key_type}[]) AS lists (key)
+    CROSS JOIN LATERAL (
         SELECT {column} AS value, assessment_id
         FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-        WHERE {key} = key AND ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
-            AND {bounds}
+        WHERE {key} = lists.key AND ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
         ORDER BY {column} {direction}, assessment_id {direction}
-        LIMIT $20
+        LIMIT $18
     ) AS found
 ),
-best AS MATERIALIZED (SELECT * FROM few ORDER BY value {direction}, assessment_id {direction} LIMIT $21),
-last AS MATERIALIZED (
-    SELECT value, assessment_id FROM best ORDER BY value {direction}, assessment_id {direction} LIMIT 1 OFFSET $21 - 1
-),
-longer AS MATERIALIZED (SELECT key, since, until FROM best GROUP BY key, since, until HAVING count(*) = $20),
+best AS MATERIALIZED (SELECT * FROM few ORDER BY value {direction}, assessment_id {direction} LIMIT $19),
+longer AS MATERIALIZED (SELECT key FROM best GROUP BY key HAVING count(*) = $18),
 page AS (
     SELECT value, assessment_id FROM best WHERE key <> ALL (ARRAY(SELECT key FROM longer))
     UNION ALL
     SELECT found.* FROM longer CROSS JOIN LATERAL (
         SELECT {column} AS value, assessment_id
         FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-        WHERE {key} = key AND ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
-            AND {bounds}
-            AND ({column}, assessment_id) {within} (
-                coalesce((SELECT value FROM last), {farthest}), coalesce((SELECT assessment_id FROM last), '')
-            )
+        WHERE {key} = longer.key AND ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
         ORDER BY {column} {direction}, assessment_id {direction}
-        LIMIT $21
+        LIMIT $19
     ) AS found
     ORDER BY value {direction}, assessment_id {direction}
-    LIMIT $22 OFFSET $23
+    LIMIT $20 OFFSET $21
 )
 SELECT stored.* FROM page JOIN assessment_states AS stored USING (assessment_id)
 ORDER BY value {direction}, assessment_id {direction}
 
 -- facets --
--- The facets that have assessments and that filters of counters let through, each of the brief and of the others.
-SELECT DISTINCT facet_of(state, assessment_type, source, priority, brief) AS facet
-FROM (
-    SELECT state, assessment_type, source, priority FROM assessment_totals
-    WHERE scope = $1
-        AND ($2::text[] IS NULL OR state = ANY($2))
-        AND ($3::text[] IS NULL OR assessment_type = ANY($3))
-        AND ($4::text IS NULL OR source = $4)
-        AND ($5::int IS NULL OR priority >= $5)
-        AND ($6::int IS NULL OR priority <= $6)
-    GROUP BY state, assessment_type, source, priority
-    HAVING sum(assessments) > 0
-) AS counted
-CROSS JOIN (VALUES (true), (false)) AS either (brief)
+-- The facets that have assessments and that filters of counters let through.
+SELECT facet_of(state, assessment_type, source, priority) AS facet
+FROM assessment_totals
+WHERE scope = $1
+    AND ($2::text[] IS NULL OR state = ANY($2))
+    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+    AND ($4::text IS NULL OR source = $4)
+    AND ($5::int IS NULL OR priority >= $5)
+    AND ($6::int IS NULL OR priority <= $6)
+GROUP BY facet
+HAVING sum(assessments) > 0
 
 -- count_matching --
 -- How many assessments filters let through, up to a limit.

@@ -10,7 +10,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -89,12 +89,17 @@ def _assessment(dice: random.Random, state: str, server: str, created: datetime)
 
 
 async def fill(database_url: str, count: int, *, report: Any = None) -> None:
-    """Write so many assessments with their audit trail, search rows and counters; indexes are made at the end."""
+    """Write so many assessments with their audit trail, search rows and counters."""
+    await store(database_url, assessments(count), count, report=report)
+
+
+async def store(database_url: str, records: Iterable[AssessmentRecord], count: int, *, report: Any = None) -> None:
+    """Write these assessments, so many, in the same way; indexes are made at the end."""
     connection = await asyncpg.connect(database_url)
     try:
         indexes = await _drop_indexes(connection)
-        records, written = assessments(count), 0
-        while chunk := list(islice(records, _CHUNK)):
+        remaining, written = iter(records), 0
+        while chunk := list(islice(remaining, _CHUNK)):
             await _copy(connection, chunk)
             written += len(chunk)
             if report:

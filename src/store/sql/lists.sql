@@ -1,10 +1,79 @@
 -- list_page --
--- A page in one of the orders. What stands in braces is filled in from a fixed table, so that Postgres sees an order
--- that an index has.
+-- A page in one of the orders, after a place and up to one. What stands in braces is filled in from a fixed table, so that
+-- Postgres sees an order that an index has.
 SELECT * FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-WHERE $15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16)
+WHERE ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
+    AND ($17::{type} IS NULL OR ({column}, assessment_id) {within} ($17, $18))
 ORDER BY {column} {direction}, assessment_id {direction}
-LIMIT $17 OFFSET $18
+LIMIT $19 OFFSET $20
+
+-- list_edge --
+-- The place that lies so many assessments further on in an order.
+SELECT {column} AS value, assessment_id
+FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+WHERE ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
+ORDER BY {column} {direction}, assessment_id {direction}
+LIMIT 1 OFFSET $17
+
+-- list_sorted --
+-- A page of few assessments: all of them are found first, by whatever lets the fewest through, their facets ($17) maybe.
+WITH page AS (
+    SELECT * FROM (
+        SELECT {column} AS value, assessment_id
+        FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        WHERE ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
+            AND ($17::int[] IS NULL OR {key} = ANY($17))
+        OFFSET 0 -- else Postgres would go along the order all the same
+    ) AS found
+    ORDER BY value {direction}, assessment_id {direction}
+    LIMIT $18 OFFSET $19
+)
+SELECT stored.* FROM page JOIN assessment_states AS stored USING (assessment_id)
+ORDER BY value {direction}, assessment_id {direction}
+
+-- list_merged --
+-- A page out of several lists, each of one key ($17) and in the order: the first few ($18) of each, and of those that may
+-- have more of the page, as many as may be ($19).
+WITH few AS MATERIALIZED (
+    SELECT lists.key, found.* FROM unnest($17::{key_type}[]) AS lists (key)
+    CROSS JOIN LATERAL (
+        SELECT {column} AS value, assessment_id
+        FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        WHERE {key} = lists.key AND ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
+        ORDER BY {column} {direction}, assessment_id {direction}
+        LIMIT $18
+    ) AS found
+),
+best AS MATERIALIZED (SELECT * FROM few ORDER BY value {direction}, assessment_id {direction} LIMIT $19),
+longer AS MATERIALIZED (SELECT key FROM best GROUP BY key HAVING count(*) = $18),
+page AS (
+    SELECT value, assessment_id FROM best WHERE key <> ALL (ARRAY(SELECT key FROM longer))
+    UNION ALL
+    SELECT found.* FROM longer CROSS JOIN LATERAL (
+        SELECT {column} AS value, assessment_id
+        FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        WHERE {key} = longer.key AND ($15::{type} IS NULL OR ({column}, assessment_id) {beyond} ($15, $16))
+        ORDER BY {column} {direction}, assessment_id {direction}
+        LIMIT $19
+    ) AS found
+    ORDER BY value {direction}, assessment_id {direction}
+    LIMIT $20 OFFSET $21
+)
+SELECT stored.* FROM page JOIN assessment_states AS stored USING (assessment_id)
+ORDER BY value {direction}, assessment_id {direction}
+
+-- facets --
+-- The facets that have assessments and that filters of counters let through.
+SELECT facet_of(state, assessment_type, source, priority) AS facet
+FROM assessment_totals
+WHERE scope = $1
+    AND ($2::text[] IS NULL OR state = ANY($2))
+    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+    AND ($4::text IS NULL OR source = $4)
+    AND ($5::int IS NULL OR priority >= $5)
+    AND ($6::int IS NULL OR priority <= $6)
+GROUP BY facet
+HAVING sum(assessments) > 0
 
 -- count_matching --
 -- How many assessments filters let through, up to a limit.

@@ -246,8 +246,7 @@ async def _count(
     connection: Connection, query: ListQuery, owner: str | None, chosen: tuple[Any, ...]
 ) -> tuple[int, bool]:
     if query.are_counted:
-        rows = await connection.fetch(QUERIES["totals"], *counted(query, owner))
-        return sum(row["assessments"] for row in rows), True
+        return await connection.fetchval(QUERIES["count_kept"], *counted(query, owner)), True
     found = await connection.fetchval(QUERIES["count_matching"], *chosen, MOST_COUNTED + 1)
     return min(found, MOST_COUNTED), found <= MOST_COUNTED
 

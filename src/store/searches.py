@@ -27,7 +27,6 @@ MOST_RANKED = 500
 # The index of words reads all that have one, 4 million a second; where one in twenty of a million has it, going through
 # assessments until enough are found costs as much, and does not cost more as they become more.
 _COMMON = 50_000
-_ORDERS = {True: "ORDER BY assessment_id", False: ""}
 
 # How many words of the vocabulary may stand in for a beginning.
 _MOST_ENDINGS = 32
@@ -114,7 +113,8 @@ async def _hits(connection: Connection, wanted: _Wanted, limit: int, offset: int
     are_all = _total(rows) < MOST_RANKED and await _are_few(connection, wanted.owner)
     if _total(rows) < _MANY and not are_all:
         whole = whole_words_query(await _with_endings(connection, wanted.words))
-        by_words = QUERIES["search_words"].format(order=_ORDERS[await _are_common(connection, whole, wanted.owner)])
+        order = "ORDER BY assessment_id" if await _are_common(connection, whole, wanted.owner) else ""
+        by_words = QUERIES["search_words"].format(order=order)
         rows = await connection.fetch(by_words, whole, *what, MOST_RANKED, *page)
         if _total(rows) < _MANY:
             rows = await connection.fetch(QUERIES["search_all"], begun, *what, MOST_RANKED, *page, wanted.part_begin)

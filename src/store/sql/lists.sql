@@ -65,13 +65,7 @@ ORDER BY value {direction}, assessment_id {direction}
 -- facets --
 -- The facets that have assessments and that filters of counters let through.
 SELECT facet_of(state, assessment_type, source, priority) AS facet
-FROM assessment_totals
-WHERE scope = $1
-    AND ($2::text[] IS NULL OR state = ANY($2))
-    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
-    AND ($4::text IS NULL OR source = $4)
-    AND ($5::int IS NULL OR priority >= $5)
-    AND ($6::int IS NULL OR priority <= $6)
+FROM matching_totals($1, $2, $3, $4, $5, $6)
 GROUP BY facet
 HAVING sum(assessments) > 0
 
@@ -87,7 +81,7 @@ SELECT count(*) FROM (
 SELECT
     grouping(state) = 0 AS is_total, grouping(date) = 0 AS is_day,
     assessment_type, priority, state, date, server_name, count(*) AS assessments,
-    count(*) FILTER (WHERE retry_count > 0) AS retried, count(duration) AS timed,
+    count(duration) AS timed,
     coalesce(sum(round(extract(epoch FROM duration) * 1000)), 0)::bigint AS duration_ms,
     count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
     max(created_at) AS last_created_at

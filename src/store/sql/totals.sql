@@ -41,41 +41,24 @@ ON CONFLICT (scope, quarter, assessment_type, source, slot) DO UPDATE
 SET assessments = stored.assessments + excluded.assessments, completed = stored.completed + excluded.completed,
     failed = stored.failed + excluded.failed, cancelled = stored.cancelled + excluded.cancelled
 
--- totals --
--- The counters of a scope, by type, priority and state.
-SELECT
-    assessment_type, priority, state, sum(assessments)::bigint AS assessments, sum(retried)::bigint AS retried,
-    sum(timed)::bigint AS timed, sum(duration_ms)::bigint AS duration_ms
-FROM assessment_totals
-WHERE scope = $1
-    AND ($2::text[] IS NULL OR state = ANY($2))
-    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
-    AND ($4::text IS NULL OR source = $4)
-    AND ($5::int IS NULL OR priority >= $5)
-    AND ($6::int IS NULL OR priority <= $6)
-GROUP BY assessment_type, priority, state
+-- count_kept --
+-- How many assessments filters of counters let through.
+SELECT coalesce(sum(assessments), 0)::bigint FROM matching_totals($1, $2, $3, $4, $5, $6)
 
 -- counted_statistics --
 -- The statistics of a scope, from its counters, in the rows of `matching_statistics`: by type, priority and state; by day of
 -- creation in a time zone ($7), from an instant on ($8); and the servers with the most assessments ($9).
 SELECT
     true AS is_total, false AS is_day, assessment_type, priority, state, NULL::date AS date, NULL AS server_name,
-    sum(assessments)::bigint AS assessments, sum(retried)::bigint AS retried, sum(timed)::bigint AS timed,
-    sum(duration_ms)::bigint AS duration_ms, NULL::bigint AS completed, NULL::bigint AS failed,
-    NULL::timestamptz AS last_created_at
-FROM assessment_totals
-WHERE scope = $1
-    AND ($2::text[] IS NULL OR state = ANY($2))
-    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
-    AND ($4::text IS NULL OR source = $4)
-    AND ($5::int IS NULL OR priority >= $5)
-    AND ($6::int IS NULL OR priority <= $6)
+    sum(assessments)::bigint AS assessments, sum(timed)::bigint AS timed, sum(duration_ms)::bigint AS duration_ms,
+    NULL::bigint AS completed, NULL::bigint AS failed, NULL::timestamptz AS last_created_at
+FROM matching_totals($1, $2, $3, $4, $5, $6)
 GROUP BY assessment_type, priority, state
 
 UNION ALL
 
 SELECT
-    false, true, NULL, NULL, NULL, (quarter AT TIME ZONE $7)::date, NULL, sum(counted)::bigint, NULL, NULL, NULL,
+    false, true, NULL, NULL, NULL, (quarter AT TIME ZONE $7)::date, NULL, sum(counted)::bigint, NULL, NULL,
     sum(completed)::bigint, sum(failed)::bigint, NULL
 FROM (
     SELECT
@@ -97,7 +80,7 @@ UNION ALL
 (
     SELECT
         false, false, NULL, NULL, NULL, NULL, server_name,
-        sum(counted_ends($2, assessments, completed, failed, cancelled))::bigint AS counted, NULL, NULL, NULL, NULL, NULL,
+        sum(counted_ends($2, assessments, completed, failed, cancelled))::bigint AS counted, NULL, NULL, NULL, NULL,
         max(last_created_at)
     FROM server_totals
     WHERE scope = $1

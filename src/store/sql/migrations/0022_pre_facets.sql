@@ -18,3 +18,18 @@ CREATE INDEX idx_assessment_states_facet ON assessment_states(
 -- The order of one server's assessments, to its end: a pattern stands for several.
 DROP INDEX idx_assessment_states_server;
 CREATE INDEX idx_assessment_states_server ON assessment_states(server_name text_pattern_ops, created_at, assessment_id);
+
+-- The counters that filters let through; Postgres puts this into the query, as it does with `matching_assessments`.
+CREATE FUNCTION matching_totals(
+    of_scope TEXT, in_states TEXT[], of_types TEXT[], from_source TEXT, min_priority INTEGER, max_priority INTEGER
+) RETURNS SETOF assessment_totals
+LANGUAGE SQL STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT * FROM assessment_totals AS stored
+    WHERE stored.scope = of_scope
+        AND (in_states IS NULL OR stored.state = ANY(in_states))
+        AND (of_types IS NULL OR stored.assessment_type = ANY(of_types))
+        AND (from_source IS NULL OR stored.source = from_source)
+        AND (min_priority IS NULL OR stored.priority >= min_priority)
+        AND (max_priority IS NULL OR stored.priority <= max_priority);
+END;

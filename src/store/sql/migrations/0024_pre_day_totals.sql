@@ -52,7 +52,7 @@ DO $$
 DECLARE
     add_up CONSTANT TEXT := $sql$
         INSERT INTO day_totals AS stored
-        SELECT free_slot(), moved.* FROM (
+        SELECT (SELECT free_slot()), moved.* FROM (
             SELECT
                 (created_at AT TIME ZONE 'UTC')::date AS day, coalesce(assessment_type, '') AS assessment_type,
                 coalesce(source, '') AS source, priority,
@@ -90,7 +90,7 @@ DECLARE
             cancelled_ms = stored.cancelled_ms + excluded.cancelled_ms;
 
         INSERT INTO server_day_totals AS stored
-        SELECT free_slot(), moved.* FROM (
+        SELECT (SELECT free_slot()), moved.* FROM (
             SELECT
                 (created_at AT TIME ZONE 'UTC')::date AS day, server_name,
                 coalesce(sum(sign) FILTER (WHERE state = 'pending'), 0) AS pending,

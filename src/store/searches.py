@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import asyncpg
 import orjson
@@ -42,13 +43,14 @@ _CONTEXT = 60
 """Characters that a highlight shows on both sides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One assessment that was found, and where."""
+def _paged(found: str, are_all: str) -> str:
+    return f"{found}\n{QUERIES['search_page'].format(are_all=are_all)}"
 
-    assessment: AssessmentRecord
-    highlights: dict[str, str]
-    """By field, the text around what was found, as HTML with the place in `<mark>`."""
+
+_IN_NEWEST = _paged(QUERIES["search_newest"], QUERIES["newest_are_all"])
+_RARE_WORDS = _paged(QUERIES["search_words"].format(order=""), "false")
+_COMMON_WORDS = _paged(QUERIES["search_words"].format(order="ORDER BY assessment_id"), "false")
+_IN_ALL = _paged(QUERIES["search_all"], "true")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,82 +65,103 @@ class _Wanted:
     """Its first letters."""
     owner: str | None
     assessment_id: str
+    limit: int
+    offset: int
 
-
-@dataclass(frozen=True, slots=True)
-class _Hits:
-    ids: list[str]
-    total: int
-    are_all: bool
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Those that every query has, behind the words."""
+        return self.part, self.owner, MOST_RANKED, self.limit, self.offset, self.assessment_id, _MANY
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
     """Some of what was found, best first."""
 
-    found: Sequence[Found]
+    assessments: Sequence[AssessmentRecord]
     total: int
     total_is_exact: bool
     next_offset: int | None
+    looked_for: LookedFor
+
+
+@dataclass(frozen=True, slots=True)
+class LookedFor:
+    """The texts that a search went by, in lower case."""
+
+    texts: frozenset[str]
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, words: Sequence[Sequence[str]], part: str) -> LookedFor:
+        """What is shown: words that begin so, and the text itself wherever it stands."""
+        spellings = {word for spelt in words for word in spelt}
+        starts = sorted(map(re.escape, spellings), key=len, reverse=True)
+        patterns = [*([re.escape(part)] if part else []), *(rf"(?<![^\W_]){word}[^\W_]*" for word in starts)]
+        texts = frozenset(text for text in (*spellings, part) if text)
+        return cls(texts, re.compile("|".join(patterns) or "(?!)", re.IGNORECASE))
+
+    def highlights(self, record: AssessmentRecord) -> dict[str, str]:
+        """By field, the text around what was found, as HTML with the place in `<mark>`."""
+        found = {}
+        for field, _, text in search_texts(record):
+            lower = text.lower()
+            # Most fields have nothing to show: the pattern would be half of what a page of highlights costs.
+            if any(sought in lower for sought in self.texts) and (match := self.pattern.search(text)):
+                start, end = max(0, match.start() - _CONTEXT), match.end() + _CONTEXT
+                found[field] = self._marked(text[start:end])
+        return found
+
+    def _marked(self, text: str) -> str:
+        """HTML of a text, with what was found in `<mark>`."""
+        pieces, position = [], 0
+        for match in self.pattern.finditer(text):
+            pieces += [html.escape(text[position : match.start()]), f"<mark>{html.escape(match[0])}</mark>"]
+            position = match.end()
+        return "".join([*pieces, html.escape(text[position:])])
 
 
 async def search(connection: Connection, query: SearchQuery, owner: str | None, *, offset: int) -> SearchPage:
     """Look for words and parts of them; where there is nothing, for words that are spelt almost so."""
     part = query.q.lower() if len(query.q) >= _SHORTEST_PART else ""
     spelt, part_begin = [[word] for word in words(query.q)], like_literal(part[:_INDEXED_PART])
-    wanted = _Wanted(spelt, like_literal(part), part_begin, owner, query.q)
-    hits = await _hits(connection, wanted, query.limit, offset)
-    if not hits.total and wanted.words:
+    wanted = _Wanted(spelt, like_literal(part), part_begin, owner, query.q, query.limit, offset)
+    hits = await _hits(connection, wanted)
+    if not hits[0]["total"] and wanted.words:
         wanted = replace(wanted, words=await _stand_ins(connection, wanted.words), part="")
-        hits = await _hits(connection, wanted, query.limit, offset)
-    records = await connection.fetch(QUERIES["load_states"], hits.ids)
-    by_id = {row["assessment_id"]: record_from_row(row) for row in records}
-    spellings = [word for spelt in wanted.words for word in spelt]
-    looked_for = [text for text in {*spellings, part} if text]
-    shown = re.compile("|".join(_patterns(spellings, part)) or "(?!)", re.IGNORECASE)
-    end = offset + len(hits.ids)
+        hits = await _hits(connection, wanted)
+    total, states = hits[0]["total"], [record_from_row(row) for row in hits if row["assessment_id"] is not None]
+    end = offset + len(states)
     return SearchPage(
-        [Found(state, _highlights(state, looked_for, shown)) for key in hits.ids if (state := by_id.get(key))],
-        hits.total,
-        hits.are_all,
-        end if hits.ids and end < hits.total else None,
+        states,
+        total,
+        hits[0]["are_all"] and total < MOST_RANKED,
+        end if states and end < total else None,
+        LookedFor.of(wanted.words, part),
     )
 
 
-async def _hits(connection: Connection, wanted: _Wanted, limit: int, offset: int) -> _Hits:
-    """A page of ids, best first, and how many there are."""
+async def _hits(connection: Connection, wanted: _Wanted) -> Sequence[asyncpg.Record]:
+    """A page of states, best first, of as many assessments as it takes to find enough."""
     begun = beginnings_query(wanted.words)
-    what, page = (wanted.part, wanted.owner), (limit, offset, wanted.assessment_id)
-    rows = await connection.fetch(QUERIES["search_newest"], begun, *what, _NEWEST, MOST_RANKED, *page)
-    are_all = _total(rows) < MOST_RANKED and await _are_few(connection, wanted.owner)
-    if _total(rows) < _MANY and not are_all:
-        whole = whole_words_query(await _with_endings(connection, wanted.words))
-        order = "ORDER BY assessment_id" if await _are_common(connection, whole, wanted.owner) else ""
-        by_words = QUERIES["search_words"].format(order=order)
-        rows = await connection.fetch(by_words, whole, *what, MOST_RANKED, *page)
-        if _total(rows) < _MANY:
-            rows = await connection.fetch(QUERIES["search_all"], begun, *what, MOST_RANKED, *page, wanted.part_begin)
-            are_all = True
-    if not rows and offset:
-        # There is no row that could tell the total: the page before the first one does.
-        return replace(await _hits(connection, wanted, 1, 0), ids=[])
-    total = _total(rows)
-    return _Hits([row["assessment_id"] for row in rows], total, are_all and total < MOST_RANKED)
+    rows = await connection.fetch(_IN_NEWEST, begun, *wanted.arguments, _NEWEST)
+    if _are_enough(rows):
+        return rows
+    whole = whole_words_query(await _with_endings(connection, wanted.words))
+    by_words = _COMMON_WORDS if await _are_common(connection, whole, wanted.owner) else _RARE_WORDS
+    rows = await connection.fetch(by_words, whole, *wanted.arguments)
+    if _are_enough(rows):
+        return rows
+    return await connection.fetch(_IN_ALL, begun, *wanted.arguments, wanted.part_begin)
 
 
-async def _are_few(connection: Connection, owner: str | None) -> bool:
-    """Whether the newest are all there are."""
-    known: int = await connection.fetchval(QUERIES["searched"], owner, _NEWEST)
-    return known < _NEWEST
+def _are_enough(rows: Sequence[asyncpg.Record]) -> bool:
+    return bool(rows[0]["are_all"] or rows[0]["total"] >= _MANY)
 
 
 async def _are_common(connection: Connection, words: str, owner: str | None) -> bool:
     (plan,) = orjson.loads(await connection.fetchval(QUERIES["how_many_have"], words, owner))
     return bool(plan["Plan"]["Plan Rows"] > _COMMON)
-
-
-def _total(rows: Sequence[asyncpg.Record]) -> int:
-    return rows[0]["total"] if rows else 0
 
 
 async def _with_endings(connection: Connection, wanted: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -155,29 +178,3 @@ async def _stand_ins(connection: Connection, wanted: Sequence[Sequence[str]]) ->
     first = [spelt[0] for spelt in wanted]
     rows = await connection.fetch(QUERIES["nearest_words"], first, _STAND_INS)
     return [[word, *(row["word"] for row in rows if row["wanted"] == word)] for word in first]
-
-
-def _patterns(wanted: Sequence[str], part: str) -> list[str]:
-    """Regular expressions of what is shown: words that begin so, and the text itself wherever it stands."""
-    starts = sorted({re.escape(word) for word in wanted}, key=len, reverse=True)
-    return [*([re.escape(part)] if part else []), *(rf"(?<![^\W_]){word}[^\W_]*" for word in starts)]
-
-
-def _highlights(record: AssessmentRecord, looked_for: Sequence[str], shown: re.Pattern[str]) -> dict[str, str]:
-    found = {}
-    for text in search_texts(record):
-        lower = text.text.lower()
-        # Most fields have nothing to show: the pattern would be half of what a page of highlights costs.
-        if any(sought in lower for sought in looked_for) and (match := shown.search(text.text)):
-            start, end = max(0, match.start() - _CONTEXT), match.end() + _CONTEXT
-            found[text.field] = _marked(text.text[start:end], shown)
-    return found
-
-
-def _marked(text: str, shown: re.Pattern[str]) -> str:
-    """HTML of a text, with what was found in `<mark>`."""
-    pieces, position = [], 0
-    for match in shown.finditer(text):
-        pieces += [html.escape(text[position : match.start()]), f"<mark>{html.escape(match[0])}</mark>"]
-        position = match.end()
-    return "".join([*pieces, html.escape(text[position:])])

@@ -13,10 +13,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 import jwt
 from aiohttp import web
+from cachetools import LRUCache
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import MAX_ID_LENGTH
@@ -33,6 +35,9 @@ _ALGORITHM = "HS256"
 _LEEWAY_SECONDS = 5
 
 _INVALID = "Invalid or expired token"
+
+# Clients send a token many times; to verify it again would be a sixth of what a read costs.
+_REMEMBERED = 10_000
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
@@ -102,6 +107,15 @@ class User:
         return self.scope in (None, owner)
 
 
+class _Verified(NamedTuple):
+    """A token that was verified: it is so as long as the same key goes with what it says of itself."""
+
+    user: User
+    algorithm: object
+    kid: object
+    key: Any
+
+
 class Authenticator:
     """Read bearer tokens that one shared secret signs, or one of an issuer's keys."""
 
@@ -117,6 +131,7 @@ class Authenticator:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._verified: LRUCache[bytes, _Verified] = LRUCache(_REMEMBERED)
 
     @classmethod
     def of(cls, settings: Settings) -> Authenticator | None:
@@ -140,25 +155,37 @@ class Authenticator:
         if match is None:
             raise _unauthenticated(_INVALID)
         try:
-            return _user(await self._claims(match[1]))
+            return await self._verify(match[1])
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             logger.info("A token was refused: %s", error, extra={"action": "token_refused"})
             raise _unauthenticated(_INVALID) from error
 
-    async def _claims(self, token: str) -> Mapping[str, Any]:
+    async def _verify(self, token: str) -> User:
+        """The user of a token, which is verified once, and anew where its key has changed."""
+        digest = sha256(token.encode()).digest()
+        known = self._verified.get(digest)
+        if known is not None and await self._key(known.algorithm, known.kid) is known.key:
+            _check_expiry(known.user.expires_at)
+            return known.user
         header = jwt.get_unverified_header(token)
         algorithm, kid = header.get("alg"), header.get("kid")
+        key = await self._key(algorithm, kid)
+        claims = self._claims(token, str(algorithm), key)
+        _check_expiry(claims["exp"])
+        user = _user(claims)
+        self._verified[digest] = _Verified(user, algorithm, kid, key)
+        return user
+
+    def _claims(self, token: str, algorithm: str, key: Any) -> Mapping[str, Any]:
         claims: dict[str, Any] = jwt.decode(
             token,
-            await self._key(algorithm, kid),
-            algorithms=[str(algorithm)],
+            key,
+            algorithms=[algorithm],
             leeway=_LEEWAY_SECONDS,
             issuer=self._issuer,
             audience=self._audience,
             options={"require": self._required, "verify_aud": self._audience is not None},
         )
-        if claims["exp"] <= time.time():
-            raise jwt.ExpiredSignatureError("the token has expired")
         return claims
 
     @property
@@ -243,6 +270,11 @@ def mint_token(
     optional = {"permissions": list(permissions) or None, "iss": issuer, "aud": audience}
     claims |= {name: value for name, value in optional.items() if value is not None}
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+
+
+def _check_expiry(expires_at: float) -> None:
+    if expires_at <= time.time():
+        raise jwt.ExpiredSignatureError("the token has expired")
 
 
 def _unauthenticated(message: str) -> RejectedError:

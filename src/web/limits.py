@@ -39,6 +39,9 @@ _CALLER_SECONDS = 60
 
 _MICROSECONDS = 1_000_000
 
+# What was left to a caller says for this long whether he has plenty.
+_REMEMBERED_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -113,11 +116,20 @@ class Limits:
         burst = settings.rate_burst or max(1, math.ceil(settings.rate_limit))
         self._rate = Rate(settings.rate_limit, burst) if settings.rate_limit else None
         self._local = LocalCounts()
+        self._last: TTLCache[str, Allowance] = TTLCache(_CALLERS, _REMEMBERED_SECONDS)
         self._breaker = RedisBreaker()
 
     async def user(self, user_id: str) -> Allowance | None:
         """Count a request of a user; nothing where there is no limit."""
-        return None if self._rate is None else await self._take(f"user:{user_id}", self._rate)
+        if self._rate is None:
+            return None
+        allowance = self._last[user_id] = await self._take(f"user:{user_id}", self._rate)
+        return allowance
+
+    def has_plenty(self, user_id: str) -> bool:
+        """Whether a user had more than half of his burst left a moment ago: his next request will hardly be refused."""
+        last = self._last.get(user_id)
+        return last is not None and last.remaining > last.rate.burst / 2
 
     async def guess(self, address: str) -> Allowance | None:
         """Count a request without a valid token; nothing where there is no limit."""

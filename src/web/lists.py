@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -11,11 +11,12 @@ import orjson
 from aiohttp import web
 from pydantic.alias_generators import to_camel
 
+from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
 from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
 from ..store.cursors import read_cursor, write_cursor
 from ..store.encryption import KeyRing
-from ..store.lists import list_page
+from ..store.lists import AssessmentPage, list_page
 from ..store.postgres import Connection
 from ..store.queries import QUERIES
 from ..store.searches import search
@@ -23,7 +24,7 @@ from ..store.stats import statistics
 from .auth import Permission, authorize
 from .freshness import READS, consistency
 from .keys import check_filters, keys_of
-from .patience import promptly
+from .patience import Turns, promptly
 from .queries import read_query, wrong_parameters
 from .reads import json_response, visible
 
@@ -42,9 +43,9 @@ async def get_list(request: web.Request) -> web.Response:
     user = authorize(request, Permission.VIEW)
     query = read_query(request, ListQuery)
     check_filters(request, query)
-    page = await _read(request, lambda connection: list_page(connection, query, user.scope))
+    page = await _read(request, lambda connection: _in_snapshot(connection, query, user.scope))
     keys = keys_of(request)
-    assessments = [keys.open_record(record).to_wire() for record in page.assessments]
+    assessments = await _each(page.assessments, lambda record: keys.open_record(record).to_wire())
     return _page(assessments, page.total, exact=page.total_is_exact, cursor=page.next_cursor)
 
 
@@ -55,7 +56,10 @@ async def get_search(request: web.Request) -> web.Response:
     offset = query.offset if query.cursor is None else _read_offset(query.cursor)
     page = await _read(request, lambda connection: search(connection, query, user.scope, offset=offset))
     keys = keys_of(request)
-    assessments = [keys.open_record(item.assessment).to_wire() | {"highlights": item.highlights} for item in page.found]
+    assessments = await _each(
+        page.assessments,
+        lambda record: keys.open_record(record).to_wire() | {"highlights": page.looked_for.highlights(record)},
+    )
     cursor = None if page.next_offset is None else write_cursor(_SEARCH, page.next_offset)
     return _page(assessments, page.total, exact=page.total_is_exact, cursor=cursor)
 
@@ -79,22 +83,32 @@ async def get_history(request: web.Request) -> web.Response:
 
 
 async def _read(request: web.Request, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-    """What is read in one snapshot, so that a page, its total and its counts agree.
+    """What is read of Postgres.
 
     Raises:
         RejectedError: the `Consistency-Token` is none.
         StaleError: nobody has applied as much as it asks for.
         UnavailableError: Postgres is away.
     """
-    reading = request.app[READS].read(
-        lambda connection: _in_snapshot(connection, work), consistency(request), patience=_REPLICA_SECONDS
-    )
+    reading = request.app[READS].read(work, consistency(request), patience=_REPLICA_SECONDS)
     return (await promptly(reading, seconds=_READ_SECONDS)).value
 
 
-async def _in_snapshot(connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+async def _in_snapshot(connection: Connection, query: ListQuery, owner: str | None) -> AssessmentPage:
+    """One page, which takes several statements: in one snapshot it agrees with its total."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        return await work(connection)
+        return await list_page(connection, query, owner)
+
+
+async def _each(
+    records: Sequence[AssessmentRecord], show: Callable[[AssessmentRecord], JsonObject]
+) -> list[JsonObject]:
+    """What is shown of each record: whoever wants a single state does not wait for a whole page."""
+    turns, shown = Turns(), []
+    for record in records:
+        shown.append(show(record))
+        await turns.give_way()
+    return shown
 
 
 def _page(assessments: list[JsonObject], total: int, *, exact: bool, cursor: str | None) -> web.Response:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _PROMPT_SECONDS = 5.0
 
 # Other requests wait no longer than this for their turn.
-_TURN_SECONDS = 0.005
+_TURN_SECONDS = 0.002
 
 
 async def promptly(work: Coroutine[Any, Any, T], *, seconds: float = _PROMPT_SECONDS) -> T:

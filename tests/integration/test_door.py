@@ -24,9 +24,10 @@ from assessmentstore.store import postgres as postgres_module
 from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.refusals import RefusalStore
 from assessmentstore.web import limits
-from assessmentstore.web.admission import OPEN_ROUTES
+from assessmentstore.web.admission import OPEN_ROUTES, STREAMS
 from assessmentstore.web.app import build_app
 from assessmentstore.web.auth import Role, mint_token
+from assessmentstore.web.routes import ROUTES
 
 Client = TestClient[web.Request, web.Application]
 
@@ -227,6 +228,26 @@ async def test_two_processes_share_one_limit_and_waiting_as_told_helps(installat
     finally:
         for web in webs:
             web.destroy()
+
+
+async def test_a_read_that_is_counted_while_it_is_made_is_refused_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setattr(limits, "_REMEMBERED_SECONDS", DEADLINE)
+    rare = {"rate_limit": 0.001, "rate_burst": 6}
+    async with serving(settings, **rare) as client, serving(settings, **rare) as other:
+
+        async def ask(one: Client) -> tuple[int, str]:
+            answer = await one.get("/assessments/a-1", headers=bearer("ann"))
+            return answer.status, answer.headers["RateLimit"].split(";")[1]
+
+        assert [await ask(client) for _ in range(2)] == [(404, "r=5"), (404, "r=4")]
+        assert [await ask(other) for _ in range(4)] == [(404, f"r={left}") for left in (3, 2, 1, 0)]
+        assert await ask(client) == (429, "r=0")
+
+
+def test_streams_are_known_to_the_door() -> None:
+    assert {route.path for route in ROUTES if route.streams} == STREAMS
 
 
 async def test_the_limit_holds_without_redis_and_nobody_waits_for_it() -> None:

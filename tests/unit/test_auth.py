@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -92,6 +93,19 @@ def test_a_token_without_expiry_is_refused() -> None:
     eternal = jwt.encode({"sub": "ann"}, SECRET, "HS256")
 
     assert refusal(f"Bearer {eternal}").rejection.message == "Invalid or expired token"
+
+
+async def test_a_token_is_verified_once_and_ends_on_its_second_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, now = Authenticator(SECRET), time.time()
+    text = token(sub="ann", exp=int(now) + 60)
+    first = await door.user(text)
+    monkeypatch.setattr(jwt, "decode", None)
+
+    assert await door.user(text) == first
+
+    monkeypatch.setattr(time, "time", lambda: int(now) + 60.0)
+    with pytest.raises(RejectedError, match="Invalid or expired token"):
+        await door.user(text)
 
 
 def test_no_token_at_all_is_told_what_to_send() -> None:

@@ -216,23 +216,40 @@ async def test_issuer_and_audience_count_where_they_are_set(keys: KeySet) -> Non
 
 
 async def test_a_new_key_is_found_and_an_old_one_forgotten(issuer: Issuer, door: Authenticator) -> None:
-    assert await accepted(door, token())
+    old = token(exp=time.time() + 3600)
+    assert await accepted(door, old)
 
     issuer.keys = [public(OTHER_RSA, "two")]
-    assert await accepted(door, token())  # still kept
+    assert await accepted(door, old)  # still kept
     assert await accepted(door, token(OTHER_RSA, kid="two"))
+    assert not await accepted(door, old)
     assert not await accepted(door, token())
+
+
+async def test_a_key_that_took_the_place_of_another_does_not_vouch_for_its_tokens(
+    monkeypatch: pytest.MonkeyPatch, issuer: Issuer, door: Authenticator
+) -> None:
+    old = token(exp=time.time() + 3600)
+    assert await accepted(door, old)
+    issuer.keys = [public(OTHER_RSA, "one")]
+    monkeypatch.setattr(jwks, "_LIFETIME_SECONDS", 0.0)
+
+    async def refused() -> bool:
+        return not await accepted(door, old)
+
+    await eventually(refused, "a token of the key that had this id before")
 
 
 async def test_a_withdrawn_key_ends_with_its_lifetime(
     monkeypatch: pytest.MonkeyPatch, issuer: Issuer, door: Authenticator
 ) -> None:
-    assert await accepted(door, token())
+    old = token(exp=time.time() + 3600)
+    assert await accepted(door, old)
     issuer.keys = []
     monkeypatch.setattr(jwks, "_LIFETIME_SECONDS", 0.0)
 
     async def refused() -> bool:
-        return not await accepted(door, token())
+        return not await accepted(door, old)
 
     await eventually(refused, "the withdrawn key is refused")
 

@@ -15,33 +15,48 @@ FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[]) A
 )
 ON CONFLICT (assessment_id) DO UPDATE SET document = excluded.document
 
+-- search_page --
+-- What the queries below end with: how many there are of what they found, and whether these are all ($8 are enough where
+-- they are not); and a page of it ($5, $6), best first: an id that is or begins with what is looked for, then by rank. One
+-- row is there always, to tell the total.
+, sums AS (SELECT count(*) AS total, {are_all} AS are_all FROM found),
+page AS (
+    SELECT
+        assessment_id,
+        row_number() OVER (ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id) AS place
+    FROM found
+    ORDER BY place
+    LIMIT (SELECT CASE WHEN are_all OR total >= $8 THEN $5::int ELSE 0 END FROM sums) OFFSET $6
+)
+SELECT sums.total, sums.are_all, stored.*
+FROM sums LEFT JOIN (page JOIN assessment_states AS stored USING (assessment_id)) ON true
+ORDER BY place
+
 -- search_newest --
--- Of the newest assessments ($4), and of the one that has this id ($8), those that have words ($1), or whose id or server
--- has this in it ($2), some of them ($5), best first: an id that is or begins with what is looked for, then by rank.
+-- Of the newest assessments ($9), and of the one that has this id ($7), those that have words ($1), or whose id or server
+-- has this in it ($2), some of them ($4).
 WITH newest AS (
     SELECT assessment_id, names, document, created_at FROM assessment_search
     WHERE $3::text IS NULL OR owner = $3
     ORDER BY created_at DESC
-    LIMIT $4
+    LIMIT $9
 ), found AS (
     (
         SELECT * FROM newest
         WHERE (($1 <> '' AND document @@ $1::tsquery) OR ($2 <> '' AND names LIKE '%' || $2 || '%'))
-            AND assessment_id <> $8
-        LIMIT $5
+            AND assessment_id <> $7
+        LIMIT $4
     )
     UNION ALL
     SELECT assessment_id, names, document, created_at FROM assessment_search
-    WHERE assessment_id = $8 AND ($3::text IS NULL OR owner = $3)
+    WHERE assessment_id = $7 AND ($3::text IS NULL OR owner = $3)
 )
-SELECT assessment_id, count(*) OVER () AS total
-FROM found
-ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
-LIMIT $6 OFFSET $7
 
--- searched --
--- How many assessments can be found, counted to a limit.
-SELECT count(*) FROM (SELECT FROM assessment_search WHERE $1::text IS NULL OR owner = $1 LIMIT $2) AS known
+-- newest_are_all --
+-- Whether the newest are all there are, which is asked only where few of them were found.
+CASE WHEN count(*) < $4 THEN (
+    SELECT count(*) FROM (SELECT FROM assessment_search WHERE $3::text IS NULL OR owner = $3 LIMIT $9) AS known
+) < $9 ELSE false END
 
 -- how_many_have --
 -- How many assessments have words, as Postgres would guess from its statistics.
@@ -62,33 +77,27 @@ WITH found AS (
     SELECT assessment_id, names, document, created_at FROM assessment_search
     WHERE assessment_id = $7 AND ($3::text IS NULL OR owner = $3)
 )
-SELECT assessment_id, count(*) OVER () AS total
-FROM found
-ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
-LIMIT $5 OFFSET $6
 
 -- search_all --
 -- The same of all assessments, by words and by parts of ids and servers; where very many match, some of them ($4). The index
--- is asked for the beginning of the part ($8): each letter more is another long list, and the rows that are left are few.
+-- is asked for the beginning of the part ($9): each letter more is another long list, and the rows that are left are few.
 WITH by_words AS (
     SELECT assessment_id FROM assessment_search
     WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_part AS (
     SELECT assessment_id FROM assessment_names
-    WHERE $2 <> '' AND names LIKE '%' || $8 || '%' AND names || '' LIKE '%' || $2 || '%'
+    WHERE $2 <> '' AND names LIKE '%' || $9 || '%' AND names || '' LIKE '%' || $2 || '%'
         AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_id AS (
     SELECT assessment_id FROM assessment_search
     WHERE assessment_id = $7 AND ($3::text IS NULL OR owner = $3)
-), found AS (
+), ids AS (
     SELECT assessment_id FROM by_words UNION SELECT assessment_id FROM by_part UNION SELECT assessment_id FROM by_id
+), found AS (
+    SELECT assessment_id, names, document, created_at FROM ids JOIN assessment_search USING (assessment_id)
 )
-SELECT assessment_id, count(*) OVER () AS total
-FROM found JOIN assessment_search USING (assessment_id)
-ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id
-LIMIT $5 OFFSET $6
 
 -- words_that_begin --
 -- For each of several beginnings ($1, as patterns of LIKE), the shortest words of the vocabulary that begin so.

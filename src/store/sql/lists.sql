@@ -82,7 +82,7 @@ SELECT
     grouping(state) = 0 AS is_total, grouping(date) = 0 AS is_day,
     assessment_type, priority, state, date, server_name, count(*) AS assessments,
     count(duration) AS timed,
-    coalesce(sum(round(extract(epoch FROM duration) * 1000)), 0)::bigint AS duration_ms,
+    coalesce(sum((date_part('epoch', duration) * 1000)::bigint), 0)::bigint AS duration_ms,
     count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
     max(created_at) AS last_created_at
 FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)

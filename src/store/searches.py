@@ -39,6 +39,9 @@ _INDEXED_PART = 12
 # How many words of the vocabulary may stand in for one that nothing was found with.
 _STAND_INS = 8
 
+# A page may have a thousand assessments, and a result may have a megabyte; as it is stored it may be packed.
+_MOST_BYTES = 4 * 1024 * 1024
+
 _CONTEXT = 60
 """Characters that a highlight shows on both sides."""
 
@@ -71,7 +74,7 @@ class _Wanted:
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Those that every query has, behind the words."""
-        return self.part, self.owner, MOST_RANKED, self.limit, self.offset, self.assessment_id, _MANY
+        return self.part, self.owner, MOST_RANKED, self.limit, self.offset, self.assessment_id, _MANY, _MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)

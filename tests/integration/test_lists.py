@@ -449,7 +449,11 @@ async def test_highlights_show_where_and_are_safe_to_show(scribe: Scribe, client
     }
 
 
-async def test_search_goes_on_page_by_page(scribe: Scribe, client: Client) -> None:
+@pytest.mark.parametrize("most_bytes", [searches._MOST_BYTES, 1])
+async def test_search_goes_on_page_by_page(
+    scribe: Scribe, client: Client, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    monkeypatch.setattr(searches, "_MOST_BYTES", most_bytes)
     await fill(scribe, random.Random(10), 23)
     keys: list[str] = []
     cursor: dict[str, Any] = {}

@@ -38,7 +38,7 @@ _LARGEST_NUMBER = 100
 # Along an order one looks at so many assessments before the page is found in another way: some milliseconds.
 _MOST_PASSED = 2000
 
-# An index has all that orders and most filters go by of an owner's assessments: so many are sorted in 30 ms.
+# An index has what orders go by of an owner's assessments: so many are sorted in some tens of milliseconds.
 _MOST_SORTED = 50_000
 
 # Of each list that a page is merged from, so many are read at first, and more where there are few lists.

@@ -162,7 +162,7 @@ async def test_what_the_newest_have_in_common_makes_no_page_slow(
 async def test_a_list_of_an_owner_looks_at_little_more_than_his(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, most_sorted: int
 ) -> None:
-    """In orders that no index has of an owner: for the total, to find the page, and along everybody's order if at all."""
+    """In orders that no index has of an owner: for the total, for the page, and along everybody's order if at all."""
     passed = 100
     monkeypatch.setattr(lists, "_MOST_PASSED", passed)
     monkeypatch.setattr(lists, "_MOST_SORTED", most_sorted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlencode
@@ -40,6 +40,8 @@ class Scribe:
     def __init__(self, store: BatchStore, topic: str) -> None:
         self._store, self._topic = store, topic
         self._offset = 0
+        self.now: datetime | None = None
+        """When it applies; otherwise by the clock of Postgres."""
 
     async def apply(self, *commands: tuple[str, str, str, Mapping[str, Any]]) -> None:
         """Commit one batch of (kind, assessment, user, data)."""
@@ -47,7 +49,7 @@ class Scribe:
         batch = [self._decoded(*item) for item in commands]
         async with self._store.transaction({claim: self._offset}) as transaction:
             states = await transaction.load({decoded.header.assessment_id for decoded in batch if decoded.header})
-            folded = fold(batch, states, {}, transaction.now)
+            folded = fold(batch, states, {}, self.now or transaction.now)
             await transaction.write({0: folded.changes})
 
     def _decoded(self, kind: str, assessment: str, user: str, data: Mapping[str, Any]) -> Decoded:
@@ -358,6 +360,14 @@ async def test_days_are_those_of_the_time_zone_asked_for(scribe: Scribe, client:
 
 async def test_counters_that_move_are_those_that_are_counted_anew(scribe: Scribe, settings: Settings) -> None:
     await fill(scribe, random.Random(9), 60)
+    for half_milliseconds in (1, 3, 5):
+        key, begin = f"half-{half_milliseconds}", datetime(2026, 1, 1, tzinfo=UTC)
+        scribe.now = begin - timedelta(seconds=1)
+        await scribe.apply(("create", key, "ann", {"assessmentType": "health", "options": {}}))
+        scribe.now = begin
+        await scribe.apply(("start", key, "x", {}))
+        scribe.now = begin + half_milliseconds * timedelta(microseconds=500)
+        await scribe.apply(("complete", key, "x", {"result": {}}))
 
     moved = await counters(settings)
     async with Installation(settings).database() as database:

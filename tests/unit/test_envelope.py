@@ -204,6 +204,16 @@ def test_a_command_with_wrong_data_is_refused_with_a_reason(changes: dict[str, A
     assert reason in refusal(b"a1", structured(**changes))
 
 
+@pytest.mark.parametrize("written", [b"50.0", b"5e1", b"500E-1"])
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(written: bytes) -> None:
+    """JSON Schema's `integer`, which is published, has 50.0 in it; Python and others write a computed 50 so."""
+    progress = command(b"a1", structured().replace(b"50", written))
+    create = command(b"a1", structured(type="assessment.create", data=CREATE).replace(b"7", b"7.0"))
+
+    assert repr(progress.data) == repr(ReportProgress(progress=50))
+    assert orjson.dumps(create.data.to_wire()["priority"]) == b"7"
+
+
 def test_an_id_that_the_column_cannot_hold_is_refused() -> None:
     assert "300 characters" in refusal(b"a" * 300, structured(subject=...))
 

@@ -37,7 +37,14 @@ class OneAssessment:
     """One assessment from a version on, in the order of its versions and without a gap."""
 
     def __init__(
-        self, assessment_id: str, types: Collection[EventType] | None, trail: TrailReader, *, after: int, version: int
+        self,
+        assessment_id: str,
+        types: Collection[EventType] | None,
+        trail: TrailReader,
+        *,
+        after: int,
+        version: int,
+        ended: bool,
     ) -> None:
         """Begin after a version.
 
@@ -47,12 +54,14 @@ class OneAssessment:
             trail: has the history.
             after: the version that the client has seen.
             version: the one that the assessment has at least.
+            ended: no other version can follow that one.
         """
         self._id = assessment_id
         self._types = types
         self._trail = trail
         self._last = after
         self._version = version
+        self._ended = ended
         self._over = False
 
     async def run(self, stream: Stream, subscription: Subscription, feed: Feed, reset: str | None) -> None:
@@ -76,6 +85,8 @@ class OneAssessment:
         while not (self._over or subscription.ended):
             events = await self._trail.of_assessment(self._id, self._last)
             if not events and self._last >= self._version:
+                # The last event need not come by here: a reset may lead past it, or the history be gone.
+                self._over = self._ended
                 return
             begin = events[0].version - 1 if events else self._version
             if begin != self._last:

@@ -225,6 +225,17 @@ async def test_the_stream_of_one_is_reset_where_it_cannot_go_on(
     assert [block.place for block in rest] == [("a", 4)]
 
 
+@pytest.mark.parametrize("last_id", ["nonsense", "9"])
+async def test_a_reset_at_the_end_is_the_last_that_is_told(author: Author, streams: Streams, last_id: str) -> None:
+    await author.apply(*life("a", "create", "start", "cancel"))
+
+    async with streams.read("/assessments/a/events", last_id) as reader:
+        assert types(await reader.rest()) == ["reset"]
+
+    async with streams.read("/assessments/a/events", reader.last_id) as again:
+        assert again.answer.status == 204
+
+
 async def test_history_that_goes_while_it_is_read_is_no_silent_gap(
     installation: Installation, author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:

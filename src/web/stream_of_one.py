@@ -71,8 +71,11 @@ class OneAssessment:
                 await stream.send([reset_text(str(self._last), reset)])
             await self._catch_up(stream, subscription)
             while not (self._over or subscription.ended):
-                deliveries = await subscription.take(stream.patience)
-                if not await self._send(stream, [delivery.event for delivery in deliveries]):
+                events = [delivery.event for delivery in await subscription.take(stream.patience)]
+                if any(event.version == 1 for event in events) and await self._is_another():
+                    self._last = self._version = 0
+                    await stream.send([reset_text("0", "deleted")])
+                if not await self._send(stream, events):
                     await self._catch_up(stream, subscription)
                 await stream.beat()
             if self._over:
@@ -93,6 +96,11 @@ class OneAssessment:
                 self._last = begin
                 await stream.send([reset_text(str(begin), "deleted")])
             await self._send(stream, events)
+
+    async def _is_another(self) -> bool:
+        """Whether what was streamed is deleted, and the id used again: versions of one assessment never go down."""
+        current = await self._trail.version(self._id)
+        return current is not None and current[0] < self._last
 
     async def _send(self, stream: Stream, events: Sequence[TrailEvent]) -> bool:
         """Send those that come next, and tell whether none is missing between."""

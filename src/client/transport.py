@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -37,6 +38,8 @@ _PATIENCE = 10.0
 
 # Longer than a wait at the server, so that only a server that hangs runs into it.
 _READ_TIMEOUT = 60.0
+
+_DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 
 # A stream that is alive is silent for 15 s at the most.
 _STREAM_SILENCE = 45.0
@@ -145,7 +148,8 @@ class Transport:
         timeout = aiohttp.ClientTimeout(sock_connect=self._read_timeout, sock_read=_STREAM_SILENCE)
         sent = {"Accept": "text/event-stream"} | self._authorization() | self._wanted() | dict(headers)
         with self._told():
-            async with self._session.get(self._address(path + _query(query)), headers=sent, timeout=timeout) as answer:
+            address = self._address(path + _query(query))
+            async with self._session.get(address, headers=sent, timeout=timeout, allow_redirects=False) as answer:
                 self._reached = True
                 yield answer
 
@@ -162,7 +166,10 @@ class Transport:
     async def _try(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         sent = self._authorization() | dict(headers)
         with self._told():
-            async with self._session.request(method, self._address(path), data=body, headers=sent) as response:
+            address = self._address(path)
+            # To follow a redirect would make a GET of a POST, and take its answer for that to the command.
+            asking = self._session.request(method, address, data=body, headers=sent, allow_redirects=False)
+            async with asking as response:
                 self._reached = True
                 self._freshness.note(response.headers)
                 answer = await read_answer(response)
@@ -198,6 +205,8 @@ class Transport:
         except (ValueError, aiohttp.NonHttpUrlClientError) as error:
             raise ClientError(0, "NOT_A_URL", f"{self._url} is not a URL: give one like http://host:3000") from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            # Whoever takes a connection and drops it is no wrong address, but on its way down or up.
+            self._reached |= isinstance(error, _DROPPED) and not isinstance(error, aiohttp.ClientConnectorError)
             reason = str(error) or type(error).__name__
             words = f"{self._url} does not answer ({reason}): is the web running there?"
             raise ClientError(0, UNREACHABLE, words) from error
@@ -209,7 +218,15 @@ def assessment_path(assessment_id: str) -> str:
 
 
 async def read_answer(response: aiohttp.ClientResponse) -> Answer:
-    """Read what came back to its end."""
+    """Read what came back to its end.
+
+    Raises:
+        ClientError: it sends us elsewhere, which no API of ours does.
+    """
+    if 300 <= response.status < 400 and response.status != HTTPStatus.NOT_MODIFIED:
+        place = response.headers.get("Location", "nowhere")
+        words = f"{response.url} redirects to {place}: give the client the URL that the API really has"
+        raise ClientError(response.status, UNEXPECTED_ANSWER, words)
     return Answer(response.status, await response.read(), retry_after(response.headers.get("Retry-After")))
 
 

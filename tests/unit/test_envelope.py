@@ -13,6 +13,7 @@ from assessmentstore.models.base import RESERVED_IDS
 from assessmentstore.models.commands import Cancel, Command, CommandType, Complete, Create, ReportProgress
 from assessmentstore.models.envelope import MAX_COMMAND_BYTES, Headers, RefusedCommand, decode_command
 from assessmentstore.models.errors import ErrorCode, NotACommandError
+from assessmentstore.models.sealed import is_same_content
 
 CREATE = {"assessmentType": "compliance", "options": {"deepScan": True}, "priority": 7}
 
@@ -112,6 +113,19 @@ def test_the_same_command_has_the_same_fingerprint_in_both_modes() -> None:
     other = command(b"a1", b'{"progress":50}', binary(userid="bob"))
 
     assert one.header.fingerprint == other.header.fingerprint
+
+
+def test_a_create_may_name_its_assessment_once_more_or_not() -> None:
+    """Over HTTP the id stands in the request, over Kafka it is the subject."""
+    named: tuple[dict[str, str], ...] = ({}, {"assessmentId": "a1"}, {"id": "a1"})
+    made = [
+        command(b"a1", structured(type="assessment.create", data=CREATE | names)).header.fingerprint for names in named
+    ]
+    another = command(b"a1", structured(type="assessment.create", data=CREATE | {"priority": 8}))
+
+    assert all(is_same_content(bytes(stored), found) for stored in made for found in made)
+    assert not any(is_same_content(bytes(another.header.fingerprint), found) for found in made)
+    assert len({bytes(stored) for stored in made}) == 3, "what is stored of older commands stays as it was"
 
 
 def test_another_content_has_another_fingerprint() -> None:

@@ -164,6 +164,7 @@ async def test_a_handler_gets_each_event_in_order_and_again_where_it_failed(api:
     assert (subscription.active, subscription.event_types) == (True, frozenset([EventType.PROGRESS]))
     assert await client.unsubscribe(subscription.id)
     assert not await client.unsubscribe(subscription.id)
+    assert not await client.unsubscribe(subscription)
     assert not subscription.active
     await subscription.wait()
 
@@ -233,7 +234,7 @@ async def test_a_handler_may_end_its_own_subscription(api: FakeApi, client: Asyn
 
     async def handle(happened: AssessmentEvent) -> None:
         calls.append(happened.version)
-        await client.unsubscribe(subscription.id)
+        assert await client.unsubscribe(subscription)
 
     subscription = await client.subscribe([], handle)
     await asyncio.wait_for(subscription.wait(), DEADLINE)

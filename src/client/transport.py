@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypedDict, TypeVar
@@ -136,22 +136,18 @@ class Transport:
         """
         return await self._call("PUT", path, body=_body(data), headers={"Content-Type": "application/json"})
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, path: str, query: QueryItems, headers: Mapping[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A GET whose body is read as it comes; made once.
-
-        Raises:
-            ClientError: it was refused, or (status 0) the API does not answer.
-        """
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A GET whose body is read as it comes; made once, and to be made within `told`."""
         timeout = aiohttp.ClientTimeout(sock_connect=self._read_timeout, sock_read=_STREAM_SILENCE)
         sent = {"Accept": "text/event-stream"} | self._authorization() | self._wanted() | dict(headers)
-        with self._told():
-            address = self._address(path + _query(query))
-            async with self._session.get(address, headers=sent, timeout=timeout, allow_redirects=False) as answer:
-                self._reached = True
-                yield answer
+        address = self._address(path + _query(query))
+        return self._session.get(address, headers=sent, timeout=timeout, allow_redirects=False)
+
+    def note_answer(self) -> None:
+        """Take note that the API is where it was thought to be."""
+        self._reached = True
 
     async def _call(self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str]) -> Answer:
         """Repeat a request until it is answered for good, or patience ends."""
@@ -165,12 +161,12 @@ class Transport:
 
     async def _try(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         sent = self._authorization() | dict(headers)
-        with self._told():
+        with self.told():
             address = self._address(path)
             # To follow a redirect would make a GET of a POST, and take its answer for that to the command.
             asking = self._session.request(method, address, data=body, headers=sent, allow_redirects=False)
             async with asking as response:
-                self._reached = True
+                self.note_answer()
                 self._freshness.note(response.headers)
                 answer = await read_answer(response)
         if answer.status >= 400:
@@ -194,7 +190,7 @@ class Transport:
         return URL(self._url + path, encoded=True)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         """Tell what keeps a request from being answered in the words of this package.
 
         Raises:

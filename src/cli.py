@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import sys
 from datetime import timedelta
+from errno import ENOSPC
 from typing import Annotated, Any
 
 import typer
@@ -53,8 +54,8 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, SettingsError):
         return _USAGE
-    # A file or folder that an option names, and that is not there or must not be written to.
-    if isinstance(error, OSError) and error.filename is not None:
+    # A file or folder that an option names, and that is not there or must not be written to; or a full disk.
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == ENOSPC):
         return _FAILURE
     from .models.errors import AssessmentStoreError, ErrorCode
     from .services import ServicesError

@@ -72,6 +72,6 @@ class AsyncClient(AssessmentCalls, CollectionCalls, MigrationCalls):
         """
         return await self._subscriptions.subscribe(types, handler, on_error)
 
-    async def unsubscribe(self, subscription_id: str) -> bool:
-        """End a subscription; whether there was one."""
-        return await self._subscriptions.unsubscribe(subscription_id)
+    async def unsubscribe(self, which: Subscription | str) -> bool:
+        """End a subscription, by its id or as it was returned; whether there was one."""
+        return await self._subscriptions.unsubscribe(which)

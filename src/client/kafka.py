@@ -16,7 +16,7 @@ from ..models.events import EventType, event_from_json
 from ..models.sealed import UnreadableError
 from ..store.encryption import NO_KEYS, KeyRing
 from .errors import DeliveryError
-from .subscriptions import Handler, OnError, Subscription, end_task, run_task
+from .subscriptions import Handler, OnError, Subscription, end_task, id_of, run_task
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +93,12 @@ class KafkaSubscriber:
         subscription.task = self._task
         return subscription
 
-    async def unsubscribe(self, subscription_id: str) -> bool:
+    async def unsubscribe(self, which: Subscription | str) -> bool:
         """Hand nothing more to a handler; whether there was such a subscription.
 
         What it is working on comes to its end. With the last subscription, nothing is consumed any more.
         """
-        subscription = self._active.pop(subscription_id, None)
+        subscription = self._active.pop(id_of(which), None)
         if subscription is None:
             return False
         subscription.active = False

@@ -117,13 +117,15 @@ class EventStream:
         while True:
             headers = {"Last-Event-ID": self._parser.last_event_id} if self._parser.last_event_id else {}
             try:
-                async with self._transport.stream(self._path, self._query, headers) as response:
-                    if response.status == _NO_CONTENT:
-                        return
-                    await _check(response)
-                    patience.restart_when_used()
-                    async for data in response.content.iter_any():
-                        yield data
+                with self._transport.told():
+                    async with self._transport.stream(self._path, self._query, headers) as response:
+                        self._transport.note_answer()
+                        if response.status == _NO_CONTENT:
+                            return
+                        await _check(response)
+                        patience.restart_when_used()
+                        async for data in response.content.iter_any():
+                            yield data
                 pause = spread()
             except ClientError as error:
                 pause = self._transport.pause(error, patience)

@@ -96,6 +96,11 @@ class Subscription:
         await _call(self.on_error, error)
 
 
+def id_of(which: Subscription | str) -> str:
+    """The id of a subscription that is told by its id, or as it was returned."""
+    return which if isinstance(which, str) else which.id
+
+
 class Subscriptions:
     """The handlers that one client feeds, each by a task and a stream of its own."""
 
@@ -114,9 +119,9 @@ class Subscriptions:
         subscription.task.add_done_callback(lambda _: self._active.pop(subscription.id, None))
         return subscription
 
-    async def unsubscribe(self, subscription_id: str) -> bool:
+    async def unsubscribe(self, which: Subscription | str) -> bool:
         """End a subscription, in the midst of its handler where that runs; whether there was one."""
-        subscription = self._active.pop(subscription_id, None)
+        subscription = self._active.pop(id_of(which), None)
         if subscription is None:
             return False
         subscription.active = False

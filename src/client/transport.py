@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -37,6 +38,8 @@ _PATIENCE = 10.0
 
 # Longer than a wait at the server, so that only a server that hangs runs into it.
 _READ_TIMEOUT = 60.0
+
+_DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 
 # A stream that is alive is silent for 15 s at the most.
 _STREAM_SILENCE = 45.0
@@ -133,21 +136,18 @@ class Transport:
         """
         return await self._call("PUT", path, body=_body(data), headers={"Content-Type": "application/json"})
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, path: str, query: QueryItems, headers: Mapping[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A GET whose body is read as it comes; made once.
-
-        Raises:
-            ClientError: it was refused, or (status 0) the API does not answer.
-        """
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A GET whose body is read as it comes; made once, and to be made within `told`."""
         timeout = aiohttp.ClientTimeout(sock_connect=self._read_timeout, sock_read=_STREAM_SILENCE)
         sent = {"Accept": "text/event-stream"} | self._authorization() | self._wanted() | dict(headers)
-        with self._told():
-            async with self._session.get(self._address(path + _query(query)), headers=sent, timeout=timeout) as answer:
-                self._reached = True
-                yield answer
+        address = self._address(path + _query(query))
+        return self._session.get(address, headers=sent, timeout=timeout, allow_redirects=False)
+
+    def note_answer(self) -> None:
+        """Take note that the API is where it was thought to be."""
+        self._reached = True
 
     async def _call(self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str]) -> Answer:
         """Repeat a request until it is answered for good, or patience ends."""
@@ -161,9 +161,12 @@ class Transport:
 
     async def _try(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         sent = self._authorization() | dict(headers)
-        with self._told():
-            async with self._session.request(method, self._address(path), data=body, headers=sent) as response:
-                self._reached = True
+        with self.told():
+            address = self._address(path)
+            # To follow a redirect would make a GET of a POST, and take its answer for that to the command.
+            asking = self._session.request(method, address, data=body, headers=sent, allow_redirects=False)
+            async with asking as response:
+                self.note_answer()
                 self._freshness.note(response.headers)
                 answer = await read_answer(response)
         if answer.status >= 400:
@@ -187,7 +190,7 @@ class Transport:
         return URL(self._url + path, encoded=True)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         """Tell what keeps a request from being answered in the words of this package.
 
         Raises:
@@ -198,6 +201,8 @@ class Transport:
         except (ValueError, aiohttp.NonHttpUrlClientError) as error:
             raise ClientError(0, "NOT_A_URL", f"{self._url} is not a URL: give one like http://host:3000") from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            # Whoever takes a connection and drops it is no wrong address, but on its way down or up.
+            self._reached |= isinstance(error, _DROPPED) and not isinstance(error, aiohttp.ClientConnectorError)
             reason = str(error) or type(error).__name__
             words = f"{self._url} does not answer ({reason}): is the web running there?"
             raise ClientError(0, UNREACHABLE, words) from error
@@ -209,7 +214,15 @@ def assessment_path(assessment_id: str) -> str:
 
 
 async def read_answer(response: aiohttp.ClientResponse) -> Answer:
-    """Read what came back to its end."""
+    """Read what came back to its end.
+
+    Raises:
+        ClientError: it sends us elsewhere, which no API of ours does.
+    """
+    if 300 <= response.status < 400 and response.status != HTTPStatus.NOT_MODIFIED:
+        place = response.headers.get("Location", "nowhere")
+        words = f"{response.url} redirects to {place}: give the client the URL that the API really has"
+        raise ClientError(response.status, UNEXPECTED_ANSWER, words)
     return Answer(response.status, await response.read(), retry_after(response.headers.get("Retry-After")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -117,7 +118,8 @@ def _add(chunk: Chunk, number: int, line: bytes) -> None:
     import orjson
 
     try:
-        request = orjson.loads(line)
+        # Some editors put a byte order mark before the first line.
+        request = orjson.loads(line.removeprefix(BOM_UTF8) if number == 1 else line)
     except orjson.JSONDecodeError:
         request = None
     if isinstance(request, dict):

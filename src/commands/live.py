@@ -80,13 +80,13 @@ def events(
     async def follow(client: AsyncClient) -> None:
         from ..client import Reset
 
-        stream = client.events(assessment_id, types=types or (), last_event_id=after)
-        async for item in stream:
-            if isinstance(item, Reset):
-                words = f"Events were lost ({item.reason}): it goes on from {item.position}"
-                typer.echo(words, err=True)
-            else:
-                print_event(wire(item), json)
+        async with client.events(assessment_id, types=types or (), last_event_id=after) as stream:
+            async for item in stream:
+                if isinstance(item, Reset):
+                    words = f"Events were lost ({item.reason}): it goes on from {item.position}"
+                    typer.echo(words, err=True)
+                else:
+                    print_event(wire(item), json)
 
     with suppress(KeyboardInterrupt):
         call(url, token, follow, patience=LONG_PATIENCE)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StrictBool, computed_field, model_validator
 
 from .base import (
+    WHOLE,
     Duration,
     Identifier,
     JsonObject,
@@ -60,7 +61,7 @@ class AssessmentSource(StrEnum):
     COMPLIANCE = "compliance"
 
 
-Progress = Annotated[int, Field(strict=True, ge=0, le=100)]
+Progress = Annotated[int, Field(strict=True, ge=0, le=100), WHOLE]
 
 
 class AssessmentOptions(OpenWireModel):
@@ -88,7 +89,7 @@ class AssessmentRequest(OpenWireModel):
     options: AssessmentOptions
     server_name: NonEmptyText | None = None
     source: AssessmentSource | None = None
-    priority: Annotated[int, Field(strict=True, ge=1, le=10)] = 5
+    priority: Annotated[int, Field(strict=True, ge=1, le=10), WHOLE] = 5
     """1 to 10, the higher the sooner."""
     timeout: Duration = 300
     """Seconds without progress after which a processing assessment fails; each start and each progress begins them

@@ -11,6 +11,7 @@ import orjson
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -35,7 +36,19 @@ JsonObject = dict[str, Any]
 Text = Annotated[str, StringConstraints(strict=True)]
 NonEmptyText = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_ID_LENGTH)]
-Count = Annotated[int, Field(strict=True, ge=0)]
+
+
+def as_whole(value: Any) -> Any:
+    """A number without a fraction as an integer, and anything else as it is.
+
+    JSON has one kind of numbers, and in JSON Schema 50.0 is an integer too.
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(as_whole)
+
+Count = Annotated[int, Field(strict=True, ge=0), WHOLE]
 
 Version = Annotated[int, Field(json_schema_extra={"minimum": 1})]
 """Told and not checked: the store makes these itself."""

@@ -6,7 +6,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-proto
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -25,11 +25,11 @@ from .commands import (
     CommandHeader,
     CommandType,
     content_of,
-    fingerprint,
+    digest_of,
 )
 from .errors import NotACommandError, Rejection
 from .imports import Import
-from .sealed import MEMBER, CommandCipher, UnreadableError, sealed_part
+from .sealed import MEMBER, CommandCipher, Fingerprint, UnreadableError, sealed_part
 from .storable import is_suspect, unstorable
 
 SOURCE = "/assessmentstore"
@@ -47,6 +47,9 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 CLIENT_IP = "clientip"
 USER_AGENT = "useragent"
 """The extension attributes that tell where the caller of a command was, and what he used."""
+
+_IDS = ("assessmentId", "id")
+"""Under either name a create may tell its id in its data."""
 
 _TYPES: dict[str, CommandType] = {kind.value: kind for kind in CommandType}
 
@@ -189,13 +192,43 @@ def _header(key: bytes | None, attributes: JsonObject, data: Any, cipher: Comman
     )
 
 
-def _fingerprint(cipher: CommandCipher | None, kind: str, assessment_id: str, user_id: str | None, data: Any) -> bytes:
+def _fingerprint(
+    cipher: CommandCipher | None, kind: CommandType, assessment_id: str, user_id: str | None, data: Any
+) -> bytes:
+    digest = digest_of if cipher is None else cipher.fingerprint
     try:
-        if cipher is None:
-            return fingerprint(kind, assessment_id, user_id, data)
-        return cipher.fingerprint(content_of(kind, assessment_id, user_id, data))
+        own = digest(content_of(kind, assessment_id, user_id, data))
     except (TypeError, orjson.JSONEncodeError) as error:
         raise NotACommandError(f"the data cannot be written as JSON again: {error}") from error
+    if kind is not CommandType.CREATE or not isinstance(data, dict):
+        return own
+    found = Fingerprint(own)
+    found.former = _OtherForms(own, digest, assessment_id, user_id, data)
+    return found
+
+
+class _OtherForms:
+    """The fingerprints of a create written otherwise: it may tell its id once more, as it has to over HTTP.
+
+    They are made when they are asked for, which only repeats are.
+    """
+
+    def __init__(
+        self, own: bytes, digest: Callable[[bytes], bytes], assessment_id: str, user_id: str | None, data: JsonObject
+    ) -> None:
+        self._own = own
+        self._digest = digest
+        self._id = assessment_id
+        self._user_id = user_id
+        self._data = data
+
+    def __contains__(self, stored: object) -> bool:
+        return any(stored == found or stored in getattr(found, "former", ()) for found in (self._own, *self._others()))
+
+    def _others(self) -> Iterator[bytes]:
+        rest = {name: value for name, value in self._data.items() if name not in _IDS or value != self._id}
+        for member in ({}, *({name: self._id} for name in _IDS)):
+            yield self._digest(content_of(CommandType.CREATE, self._id, self._user_id, rest | member))
 
 
 def _subject(key: bytes | None, attributes: JsonObject) -> str:

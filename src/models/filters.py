@@ -77,7 +77,8 @@ def _no_null(value: str) -> str:
 
 @cache
 def _known_time_zones() -> set[str]:
-    return available_timezones()
+    # Files beside the zones: what the host itself is set to, and what it is set to before anybody has.
+    return available_timezones() - {"localtime", "Factory"}
 
 
 def _time_zone(value: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from .base import AS_WRITTEN, JsonObject, OpenWireModel
+from .base import AS_WRITTEN, WHOLE, JsonObject, OpenWireModel
 
 POLICY = "retryPolicy"
 """The member of a request that has its policy."""
@@ -27,7 +27,7 @@ class RetryPolicy(OpenWireModel):
     # Nothing of the caller's own is kept: a policy stays clear where the rest of its request is encrypted.
     model_config = ConfigDict(extra="ignore")
 
-    max_retries: Annotated[int, Field(strict=True, ge=0, le=100)]
+    max_retries: Annotated[int, Field(strict=True, ge=0, le=100), WHOLE]
     """No more retries by itself once `retryCount` is this; 0 is none."""
     initial_delay_seconds: _DelaySeconds = 10.0
     """From the first failure to the retry, at most."""

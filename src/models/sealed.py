@@ -5,6 +5,7 @@ A sealed value is an object whose member `$encrypted` has the cipher text; membe
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Protocol
 
 from .base import JsonObject
@@ -46,9 +47,9 @@ class CommandCipher(Protocol):
 
 
 class Fingerprint(bytes):
-    """A fingerprint that knows what it would be under the other keys."""
+    """A fingerprint that knows what else it would be: under the other keys, and of the same written otherwise."""
 
-    former: frozenset[bytes] = frozenset()
+    former: Container[bytes] = frozenset()
 
 
 def is_same_content(stored: bytes | None, fingerprint: bytes) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from ..models.base import JsonObject
+from ..models.base import JsonObject, as_whole
 from ..models.envelope import MAX_COMMAND_BYTES
 from ..models.errors import ErrorCode, RejectedError, Rejection
 from .outgoing import too_large
@@ -99,7 +99,7 @@ def whole_member(body: JsonObject, name: str, *, largest: int) -> int:
     Raises:
         RejectedError: it is missing, or something else.
     """
-    value = body.get(name)
+    value = as_whole(body.get(name))
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
         raise RejectedError(Rejection.invalid(f"/{name}: send a whole number from 0 to {largest}"))
     return value

@@ -98,6 +98,8 @@ def problem(
         headers["Retry-After"] = _RETRY_AFTER
     if code is ErrorCode.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
+    if details and "acceptEncoding" in details:  # RFC 9110, 12.5.3
+        headers["Accept-Encoding"] = details["acceptEncoding"]
     if code is ErrorCode.RATE_LIMITED:
         headers["Retry-After"] = str((details or {}).get("retryAfter", _RETRY_AFTER))
     return Problem(

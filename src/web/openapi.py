@@ -232,6 +232,7 @@ _EXTRA_HEADERS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "WWW-Authenticate",
     HTTPStatus.CONFLICT: "Idempotency-Replayed?",
     HTTPStatus.PRECONDITION_FAILED: "Idempotency-Replayed?",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Accept-Encoding?",
     HTTPStatus.TOO_MANY_REQUESTS: "Retry-After",
     HTTPStatus.SERVICE_UNAVAILABLE: "Retry-After",
 }

@@ -51,6 +51,7 @@ _RESPONSE_HEADERS: dict[str, Header] = {
     "Location": {"description": "The path of the assessment.", "schema": {"format": "uri-reference"}},
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"pattern": "^[0-9]+$"}},
     "WWW-Authenticate": {"description": "How to say who asks.", "schema": {"const": "Bearer"}},
+    "Accept-Encoding": {"description": "How a body may be compressed.", "schema": {"const": "gzip, deflate"}},
     "Vary": {"description": "The answer depends on `Accept`.", "schema": {}},
     "Preference-Applied": {"description": "The preference that was followed.", "schema": {"const": "respond-async"}},
     "Idempotency-Replayed": {

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, RootModel, StrictBool
 
-from ..models.base import Identifier, JsonObject, WireModel
+from ..models.base import WHOLE, Identifier, JsonObject, WireModel
 from ..models.commands import ReportProgress
 from ..models.events import EventType
 from ..models.filters import IN_DIGITS, Instant, Query
@@ -19,7 +19,7 @@ LONGEST_TIMEOUT = 3_600_000
 
 LARGEST_COUNT = 2**31 - 1
 
-_WholeNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT)]
+_WholeNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT), WHOLE]
 
 
 class StateQuery(Query):
@@ -70,7 +70,7 @@ class MigrationChange(WireModel):
 
     legacy_mode: StrictBool | None = None
     """Let the old system serve everything."""
-    percentage: Annotated[int, Field(strict=True, ge=0, le=100)] | None = None
+    percentage: Annotated[int, Field(strict=True, ge=0, le=100), WHOLE] | None = None
     """Of the ids that the store is to serve. A roll-out that goes on by itself ends with it."""
 
 

@@ -37,7 +37,14 @@ class OneAssessment:
     """One assessment from a version on, in the order of its versions and without a gap."""
 
     def __init__(
-        self, assessment_id: str, types: Collection[EventType] | None, trail: TrailReader, *, after: int, version: int
+        self,
+        assessment_id: str,
+        types: Collection[EventType] | None,
+        trail: TrailReader,
+        *,
+        after: int,
+        version: int,
+        ended: bool,
     ) -> None:
         """Begin after a version.
 
@@ -47,12 +54,14 @@ class OneAssessment:
             trail: has the history.
             after: the version that the client has seen.
             version: the one that the assessment has at least.
+            ended: no other version can follow that one.
         """
         self._id = assessment_id
         self._types = types
         self._trail = trail
         self._last = after
         self._version = version
+        self._ended = ended
         self._over = False
 
     async def run(self, stream: Stream, subscription: Subscription, feed: Feed, reset: str | None) -> None:
@@ -62,8 +71,11 @@ class OneAssessment:
                 await stream.send([reset_text(str(self._last), reset)])
             await self._catch_up(stream, subscription)
             while not (self._over or subscription.ended):
-                deliveries = await subscription.take(stream.patience)
-                if not await self._send(stream, [delivery.event for delivery in deliveries]):
+                events = [delivery.event for delivery in await subscription.take(stream.patience)]
+                if any(event.version == 1 for event in events) and await self._is_another():
+                    self._last = self._version = 0
+                    await stream.send([reset_text("0", "deleted")])
+                if not await self._send(stream, events):
                     await self._catch_up(stream, subscription)
                 await stream.beat()
             if self._over:
@@ -76,12 +88,19 @@ class OneAssessment:
         while not (self._over or subscription.ended):
             events = await self._trail.of_assessment(self._id, self._last)
             if not events and self._last >= self._version:
+                # The last event need not come by here: a reset may lead past it, or the history be gone.
+                self._over = self._ended
                 return
             begin = events[0].version - 1 if events else self._version
             if begin != self._last:
                 self._last = begin
                 await stream.send([reset_text(str(begin), "deleted")])
             await self._send(stream, events)
+
+    async def _is_another(self) -> bool:
+        """Whether what was streamed is deleted, and the id used again: versions of one assessment never go down."""
+        current = await self._trail.version(self._id)
+        return current is not None and current[0] < self._last
 
     async def _send(self, stream: Stream, events: Sequence[TrailEvent]) -> bool:
         """Send those that come next, and tell whether none is missing between."""

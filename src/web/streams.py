@@ -62,10 +62,11 @@ async def assessment_events(request: web.Request) -> web.StreamResponse:
             raise RejectedError(Rejection.not_found(assessment_id), assessment_id=assessment_id)
         version, state = current
         after, reset = resume_one(wanted.last_id, version)
-        if wanted.last_id and not reset and after == version and state in UNCHANGING_STATES:
+        ended = state in UNCHANGING_STATES
+        if wanted.last_id and not reset and after == version and ended:
             # The one answer that keeps an EventSource from coming back.
             return web.Response(status=204)
-        events = OneAssessment(assessment_id, wanted.types, trail, after=after, version=version)
+        events = OneAssessment(assessment_id, wanted.types, trail, after=after, version=version, ended=ended)
         send = partial(events.run, subscription=subscription, feed=feed, reset=reset)
         return await _stream(request, user, send)
 

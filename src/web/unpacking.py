@@ -35,7 +35,7 @@ def coding_of(request: web.BaseRequest) -> str | None:
         case ["deflate"]:
             return "deflate"
     words = "The Content-Encoding is not one that is known here: send the body as it is, or with gzip or deflate"
-    raise RejectedError(Rejection(ErrorCode.UNSUPPORTED_MEDIA_TYPE, words))
+    raise RejectedError(Rejection(ErrorCode.UNSUPPORTED_MEDIA_TYPE, words, {"acceptEncoding": "gzip, deflate"}))
 
 
 async def read_unpacked(request: web.BaseRequest, coding: str) -> bytes:

@@ -225,6 +225,39 @@ async def test_the_stream_of_one_is_reset_where_it_cannot_go_on(
     assert [block.place for block in rest] == [("a", 4)]
 
 
+@pytest.mark.parametrize("last_id", ["nonsense", "9"])
+async def test_a_reset_at_the_end_is_the_last_that_is_told(author: Author, streams: Streams, last_id: str) -> None:
+    await author.apply(*life("a", "create", "start", "cancel"))
+
+    async with streams.read("/assessments/a/events", last_id) as reader:
+        assert types(await reader.rest()) == ["reset"]
+
+    async with streams.read("/assessments/a/events", reader.last_id) as again:
+        assert again.answer.status == 204
+
+
+async def test_an_id_that_is_used_again_begins_anew(
+    installation: Installation, author: Author, streams: Streams
+) -> None:
+    """Its stream is open meanwhile: the new versions must not be taken for those that were seen."""
+    await author.apply(*life("a", "create", "start", "progress", "fail"))
+
+    async with streams.read("/assessments/a/events") as reader:
+        await reader.events(4)
+        async with installation.database() as database:
+            for table in ("assessment_metrics", "assessment_audit_trail", "assessment_states"):
+                await database.execute(f"DELETE FROM {table}")
+        await author.apply(create("again", "a", userid="ann"), command("end", "cancel", "a"))
+        rest = await reader.rest()
+
+    assert [(block.event, block.id) for block in rest] == [
+        ("reset", "0"),
+        ("assessment.created", "1"),
+        ("assessment.cancelled", "2"),
+    ]
+    assert rest[0].data == {"reason": "deleted", "position": "0"}
+
+
 async def test_history_that_goes_while_it_is_read_is_no_silent_gap(
     installation: Installation, author: Author, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -219,6 +220,42 @@ async def test_an_address_where_nobody_listens_is_told_at_once() -> None:
     async with AsyncClient(f"http://127.0.0.1:{free_port()}", "some.jwt", patience=3600) as client:
         with pytest.raises(ClientError, match=r"UNREACHABLE: .* does not answer .*: is the web running there"):
             await client.get("a-1")
+
+
+async def test_a_server_that_drops_the_very_first_request_is_asked_again() -> None:
+    """Somebody listens there: it is being restarted, perhaps behind a balancer, and no wrong address."""
+    body = json.dumps(STATE).encode()
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(asked) > 2:
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode() + body)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with AsyncClient(f"http://127.0.0.1:{port}", "some.jwt", patience=30) as client:
+            record = await client.get("a-1")
+
+    assert (record.assessment_id, len(asked)) == ("a-1", 3)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_told_and_not_followed(api: FakeApi, status: int) -> None:
+    """A create that was redirected would be asked again as a GET, and whatever that answers be taken for its own."""
+    api.will_answer("", status, Location="https://elsewhere.example/assessments")
+
+    async with serving(api) as url, AsyncClient(url, "some.jwt") as client:
+        with pytest.raises(ClientError, match=r"redirects to https://elsewhere\.example/assessments"):
+            await client.create({"assessmentType": "health", "options": {}})
+        with pytest.raises(ClientError, match=r"redirects to https://elsewhere\.example/assessments"):
+            async with client.events():
+                pass
+
+    assert [asked.method for asked in api.asked] == ["POST", "GET"]
 
 
 @pytest.mark.parametrize("token", ["a\nb", "a b", "schlüssel"])

@@ -71,6 +71,23 @@ async def test_a_stream_of_all_stands_when_its_block_begins(api: FakeApi, client
         assert stream.last_event_id == "p.7"
 
 
+async def test_a_stream_that_is_left_ends_quietly_with_its_loop(api: FakeApi, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever breaks out of the loop closes nothing: the generators come to their end with the event loop."""
+
+    async def leave(url: str) -> int:
+        async with AsyncClient(url, "some.jwt") as client:
+            async for happened in client.events("a-1"):
+                assert isinstance(happened, AssessmentEvent)
+                return happened.version
+        raise AssertionError("there was no event")
+
+    api.will_stream(sse(event(1, "created", request={})), then="stay")
+    async with serving(api) as url:
+        assert await asyncio.to_thread(lambda: asyncio.run(leave(url))) == 1
+
+    assert "asynchronous generator" not in caplog.text
+
+
 async def test_lost_events_are_told(api: FakeApi, client: AsyncClient) -> None:
     api.will_stream(sse({"reason": "deleted", "position": "p.9"}, "p.9", "reset"), at("p.10", 2), then="stay")
 
@@ -164,6 +181,7 @@ async def test_a_handler_gets_each_event_in_order_and_again_where_it_failed(api:
     assert (subscription.active, subscription.event_types) == (True, frozenset([EventType.PROGRESS]))
     assert await client.unsubscribe(subscription.id)
     assert not await client.unsubscribe(subscription.id)
+    assert not await client.unsubscribe(subscription)
     assert not subscription.active
     await subscription.wait()
 
@@ -233,7 +251,7 @@ async def test_a_handler_may_end_its_own_subscription(api: FakeApi, client: Asyn
 
     async def handle(happened: AssessmentEvent) -> None:
         calls.append(happened.version)
-        await client.unsubscribe(subscription.id)
+        assert await client.unsubscribe(subscription)
 
     subscription = await client.subscribe([], handle)
     await asyncio.wait_for(subscription.wait(), DEADLINE)

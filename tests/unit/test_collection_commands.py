@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -326,6 +328,26 @@ async def test_events_are_short_for_people(api: FakeApi) -> None:
     assert text(result) == "03:04:07  a-1  v2    cancelled   enough\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [(errno.EPIPE, ""), (errno.ENOSPC, "Error: [Errno 28] No space left on device\n")]
+)
+async def test_an_output_that_takes_no_more_ends_the_command_quietly(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int, told: str
+) -> None:
+    """As `events | head` does: the stream that is open has to be closed in good order."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(live, "print_event", fail)
+    api.will_stream(sse(event(1, "created", request={})), then="stay")
+
+    result = await call(api, "events")
+
+    assert (result.exit_code, result.stderr) == (1, told)
+    assert "asynchronous generator" not in caplog.text
+
+
 def requests(count: int) -> str:
     return "".join(json.dumps({"assessmentType": "health", "options": {}, "n": n}) + "\n" for n in range(count))
 
@@ -333,7 +355,7 @@ def requests(count: int) -> str:
 async def test_batch_tells_each_line_by_its_number(api: FakeApi) -> None:
     api.will_answer({"assessmentIds": ["a-1"], "errors": [{"index": 1, "code": "VALIDATION_ERROR", "message": "no"}]})
 
-    result = await call(api, "batch", "-", stdin='{"n": 1}\n\nnonsense\n{"n": 2}')
+    result = await call(api, "batch", "-", stdin='\ufeff{"n": 1}\n\nnonsense\n{"n": 2}')
 
     assert result.exit_code == 1
     assert lines(result) == [

@@ -13,6 +13,7 @@ from assessmentstore.models.base import RESERVED_IDS
 from assessmentstore.models.commands import Cancel, Command, CommandType, Complete, Create, ReportProgress
 from assessmentstore.models.envelope import MAX_COMMAND_BYTES, Headers, RefusedCommand, decode_command
 from assessmentstore.models.errors import ErrorCode, NotACommandError
+from assessmentstore.models.sealed import is_same_content
 
 CREATE = {"assessmentType": "compliance", "options": {"deepScan": True}, "priority": 7}
 
@@ -114,6 +115,19 @@ def test_the_same_command_has_the_same_fingerprint_in_both_modes() -> None:
     assert one.header.fingerprint == other.header.fingerprint
 
 
+def test_a_create_may_name_its_assessment_once_more_or_not() -> None:
+    """Over HTTP the id stands in the request, over Kafka it is the subject."""
+    named: tuple[dict[str, str], ...] = ({}, {"assessmentId": "a1"}, {"id": "a1"})
+    made = [
+        command(b"a1", structured(type="assessment.create", data=CREATE | names)).header.fingerprint for names in named
+    ]
+    another = command(b"a1", structured(type="assessment.create", data=CREATE | {"priority": 8}))
+
+    assert all(is_same_content(bytes(stored), found) for stored in made for found in made)
+    assert not any(is_same_content(bytes(another.header.fingerprint), found) for found in made)
+    assert len({bytes(stored) for stored in made}) == 3, "what is stored of older commands stays as it was"
+
+
 def test_another_content_has_another_fingerprint() -> None:
     one = command(b"a1", structured())
     other = command(b"a1", structured(data={"progress": 51}))
@@ -202,6 +216,16 @@ def test_what_is_no_command_says_why(key: bytes | None, value: bytes | None, rea
 )
 def test_a_command_with_wrong_data_is_refused_with_a_reason(changes: dict[str, Any], reason: str) -> None:
     assert reason in refusal(b"a1", structured(**changes))
+
+
+@pytest.mark.parametrize("written", [b"50.0", b"5e1", b"500E-1"])
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(written: bytes) -> None:
+    """JSON Schema's `integer`, which is published, has 50.0 in it; Python and others write a computed 50 so."""
+    progress = command(b"a1", structured().replace(b"50", written))
+    create = command(b"a1", structured(type="assessment.create", data=CREATE).replace(b"7", b"7.0"))
+
+    assert repr(progress.data) == repr(ReportProgress(progress=50))
+    assert orjson.dumps(create.data.to_wire()["priority"]) == b"7"
 
 
 def test_an_id_that_the_column_cannot_hold_is_refused() -> None:

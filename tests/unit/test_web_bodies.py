@@ -16,7 +16,7 @@ from tests.harness.waiting import DEADLINE
 
 from assessmentstore.models.errors import RejectedError, Rejection
 from assessmentstore.web import bodies
-from assessmentstore.web.bodies import Items, Memory, read_items, read_json
+from assessmentstore.web.bodies import Items, Memory, read_items, read_json, whole_member
 
 _SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text()
 _VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -186,3 +186,11 @@ async def test_a_body_that_cannot_be_read_is_told_in_our_words() -> None:
 
     with pytest.raises(RejectedError, match="not what Transfer-Encoding"):
         await read_json(make_mocked_request("POST", "/", payload=Broken(b"")))  # type: ignore[arg-type]
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing() -> None:
+    assert whole_member({"maxRetries": 3.0}, "maxRetries", largest=5) == 3
+
+    for wrong in (3.5, "3", True, None, -1.0, 6.0):
+        with pytest.raises(RejectedError, match="send a whole number from 0 to 5"):
+            whole_member({"maxRetries": wrong}, "maxRetries", largest=5)

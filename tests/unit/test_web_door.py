@@ -235,6 +235,18 @@ async def test_a_compressed_body_is_what_it_says_or_is_refused(
     assert answer == {} if message is None else message in answer["error"]["message"]
 
 
+@pytest.mark.parametrize(("header", "told"), [("Content-Encoding", "gzip, deflate"), ("Content-Type", None)])
+async def test_only_a_wrong_coding_is_answered_with_those_that_are_known(
+    port: int, header: str, told: str | None
+) -> None:
+    """RFC 9110, 12.5.3: beside another reason the header would mislead."""
+    headers = AUTHORIZATION | {"Content-Type": "application/json", header: "br"}
+    async with ClientSession(headers=headers) as session:
+        answer = await session.post(f"http://127.0.0.1:{port}/assessments", data=b"x")
+
+    assert (answer.status, answer.headers.get("Accept-Encoding")) == (415, told)
+
+
 async def test_streams_and_pages_have_the_headers_too(port: int) -> None:
     async with ClientSession() as session:
         stream = await session.get(f"http://127.0.0.1:{port}/health")

@@ -119,6 +119,13 @@ def test_a_plus_sign_of_a_time_zone_may_come_as_a_blank() -> None:
     assert StatsQuery.model_validate({"timezone": "Etc/GMT 3"}).timezone == "Etc/GMT+3"
 
 
+@pytest.mark.parametrize("name", ["localtime", "Factory", "utc", "Z", "+05:45", "posix/UTC", "../UTC", ""])
+def test_what_is_no_name_of_a_time_zone_is_refused(name: str) -> None:
+    """`localtime` is that of whichever host answers."""
+    with pytest.raises(ValidationError, match="the name of a time zone"):
+        StatsQuery.model_validate({"timezone": name})
+
+
 def test_a_text_of_a_wrong_length_is_told_in_characters() -> None:
     with pytest.raises(ValidationError, match="at least 1 character"):
         StatsQuery.model_validate({"serverName": ""})

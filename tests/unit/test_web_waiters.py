@@ -260,3 +260,21 @@ async def test_a_wait_with_a_token_is_told_no_end_from_before_it(monkeypatch: py
             answer = await client.get("/assessments/a/wait?timeout=60000")
 
             assert (answer.status, (await answer.json())["status"]) == (200, "completed")
+
+
+async def test_a_wait_that_never_saw_what_its_token_asks_for_is_told_the_lag() -> None:
+    source = AsyncMock()
+    source.get.side_effect = StaleError({3: 5})
+    app = web.Application(middlewares=MIDDLEWARES)
+    app[SOURCE], app[AUTHENTICATOR], app[WAITING] = source, Authenticator(SECRET), Waiters(FakeStates(), FakeStates())
+    app.router.add_get("/assessments/{id}/wait", wait)
+    headers = {
+        "Authorization": f"Bearer {mint_token(SECRET, 'ann', [Role.ADMIN], timedelta(hours=1))}",
+        "Consistency-Token": Positions.after(3, 4).encode(),
+    }
+
+    async with TestClient(TestServer(app), headers=headers) as client:
+        answer = await client.get("/assessments/a/wait?timeout=0")
+
+        assert answer.status == 503
+        assert (await answer.json())["error"]["details"] == {"lag": {"3": 5}}

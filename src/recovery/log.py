@@ -28,6 +28,7 @@ from .records import (
     LogItem,
     command_offset,
     read_checkpoint,
+    read_deletion,
     read_event,
     read_letter,
     read_marks,
@@ -183,12 +184,16 @@ async def refuse_beside_workers(settings: Settings) -> None:
 
 
 async def read_deletions(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> AsyncIterator[Deletion]:
-    """What retention deleted of a partition, in order."""
+    """What retention deleted of a partition, in order.
+
+    Raises:
+        RecoveryError: a record is nothing of that sort.
+    """
     place = TopicPartition(settings.deletions_topic, partition)
     consumer.assign([place])
     await consumer.seek_to_beginning(place)
     async for record in records(consumer, place, lambda _: None):
-        yield Deletion.model_validate_json(record.value)
+        yield read_deletion(record)
 
 
 async def read_letter_marks(settings: Settings) -> list[LetterMarks]:

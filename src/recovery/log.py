@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -254,13 +254,27 @@ async def read_log(
 
 async def read_events(
     consumer: AIOKafkaConsumer, settings: Settings, partition: int, *, passed: Passed
-) -> AsyncIterator[LoggedEvent]:
+) -> AsyncGenerator[LoggedEvent, None]:
     """The events of a partition alone, from the first that is there."""
     place = TopicPartition(settings.events_topic, partition)
     consumer.assign([place])
     await consumer.seek_to_beginning(place)
     async for record in records(consumer, place, passed):
         yield read_event(record)
+
+
+async def first_command(settings: Settings, partition: int) -> int | None:
+    """The command that the first event of a partition came of, or nothing where there is no event.
+
+    A topic that was made anew begins at offset 0 as one that has everything does: this tells them apart.
+    """
+    async with (
+        open_consumer(settings) as consumer,
+        aclosing(read_events(consumer, settings, partition, passed=lambda _: None)) as events,
+    ):
+        async for event in events:
+            return event.offset
+    return None
 
 
 async def records(consumer: AIOKafkaConsumer, place: TopicPartition, passed: Passed) -> AsyncIterator[ConsumerRecord]:

@@ -24,7 +24,8 @@ from ..settings import Settings
 from ..store.batch import BatchStore
 from ..store.changes import Outbox
 from ..store.checkpoints import CheckpointStore
-from ..store.postgres import open_pools
+from ..store.moment import one_moment
+from ..store.postgres import Pool, open_pools
 from ..store.recovery import RecoveryStore
 from ..web.deletions import open_deletions_topic
 from .errors import RecoveryError
@@ -32,6 +33,7 @@ from .log import (
     Passed,
     bounds,
     end_transactions,
+    first_command,
     open_admin,
     open_consumer,
     open_publisher,
@@ -82,6 +84,8 @@ async def reseed(settings: Settings, progress: Progress) -> Reseeded:
         async with open_publisher(settings, store) as publisher:
             if await _are_empty(settings):
                 await for_each(positions, lambda partition: publisher.publish(partition, Outbox(), 0))
+            else:
+                await for_each(positions, lambda partition: _refuse_half_a_log(settings, partition, pools.write))
             emitted = await watermarks(settings)
             progress.expect(sum(max(0, end - emitted.get(partition, 0)) for partition, end in positions.items()))
             skipped = await for_each(positions, lambda partition: _skip(settings, partition, positions[partition]))
@@ -112,6 +116,28 @@ async def _are_empty(settings: Settings) -> bool:
             *await bounds(consumer, settings.dead_letters_topic, 1),
         ]
     return all(end == 0 for _, end in found)
+
+
+async def _refuse_half_a_log(settings: Settings, partition: int, pool: Pool) -> None:
+    """See that the events topic was not lost alone, and made anew: what it lacks cannot be told behind what it has.
+
+    Raises:
+        RecoveryError: it lacks its beginning.
+    """
+    async with open_consumer(settings) as consumer:
+        begins, _ = (await bounds(consumer, settings.events_topic, settings.topic_partitions))[partition]
+    published = (await watermarks(settings)).get(partition, 0)
+    first = await first_command(settings, partition)
+    async with one_moment(pool) as moment:
+        lacking = await moment.rows_below(partition, published if first is None else min(first, published))
+    # Where it begins later, its retention cut it: that was somebody's decision.
+    if lacking and not begins:
+        lost = f"{settings.events_topic}, {settings.rejections_topic} and {settings.dead_letters_topic}"
+        raise RecoveryError(
+            f"{settings.events_topic}[{partition}] lacks {lacking} events that were published: it was lost, and the"
+            f" others were not. Stop the workers, delete the topics {lost}, but not {settings.commands_topic}, and run"
+            " this again: it tells all of them anew"
+        )
 
 
 class _Telling:

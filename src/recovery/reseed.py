@@ -1,6 +1,7 @@
 """Kafka from Postgres: the audit trail becomes the topics again.
 
-1. Reset     the emitted watermark of topics that are empty: it may be left from those that are lost
+1. Reset     the emitted watermark of topics that are empty: it may be left from those that are lost; where they are
+             not, and it is, it is made out of what they have
 2. Commands  positions never go back: the new topic of the commands is filled up to where each partition was, with
              records that say nothing, and what was filled is deleted; offsets go on growing from there
 3. Outbox    everything that was ever told is told again, in the transactions of a worker's publisher, each with
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -39,6 +41,7 @@ from .log import (
     open_publisher,
     read_deletions,
     read_letter_marks,
+    read_log,
     records,
     watermarks,
 )
@@ -83,10 +86,14 @@ async def reseed(settings: Settings, progress: Progress) -> Reseeded:
         positions = await store.positions()
         async with open_publisher(settings, store) as publisher:
             if await _are_empty(settings):
-                await for_each(positions, lambda partition: publisher.publish(partition, Outbox(), 0))
+                told = dict.fromkeys(positions, 0)
             else:
-                await for_each(positions, lambda partition: _refuse_half_a_log(settings, partition, pools.write))
+                told = await _told_without_watermark(settings, positions, await store.published())
+            await for_each(told, lambda partition: publisher.publish(partition, Outbox(), told[partition]))
             emitted = await watermarks(settings)
+            await for_each(
+                positions, lambda each: _refuse_half_a_log(settings, each, emitted.get(each, 0), pools.write)
+            )
             progress.expect(sum(max(0, end - emitted.get(partition, 0)) for partition, end in positions.items()))
             skipped = await for_each(positions, lambda partition: _skip(settings, partition, positions[partition]))
             telling = _Telling(publisher, store, batches, progress.passed)
@@ -118,7 +125,26 @@ async def _are_empty(settings: Settings) -> bool:
     return all(end == 0 for _, end in found)
 
 
-async def _refuse_half_a_log(settings: Settings, partition: int, pool: Pool) -> None:
+async def _told_without_watermark(
+    settings: Settings, positions: Collection[int], noted: Mapping[int, int]
+) -> dict[int, int]:
+    """How far the partitions are told whose watermark Kafka forgot: with the topic of the commands, or in a week.
+
+    Postgres knows of what it has heard, and the topics themselves have the rest.
+    """
+    known = await watermarks(settings)
+
+    async def told(partition: int) -> int:
+        position = noted.get(partition, 0)
+        async with open_consumer(settings) as consumer:
+            async for item in read_log(consumer, settings, partition, start=position, passed=lambda _: None):
+                position = item.offset + 1
+        return position
+
+    return await for_each([partition for partition in positions if partition not in known], told)
+
+
+async def _refuse_half_a_log(settings: Settings, partition: int, published: int, pool: Pool) -> None:
     """See that the events topic was not lost alone, and made anew: what it lacks cannot be told behind what it has.
 
     Raises:
@@ -126,7 +152,6 @@ async def _refuse_half_a_log(settings: Settings, partition: int, pool: Pool) -> 
     """
     async with open_consumer(settings) as consumer:
         begins, _ = (await bounds(consumer, settings.events_topic, settings.topic_partitions))[partition]
-    published = (await watermarks(settings)).get(partition, 0)
     first = await first_command(settings, partition)
     async with one_moment(pool) as moment:
         lacking = await moment.rows_below(partition, published if first is None else min(first, published))

@@ -183,7 +183,8 @@ async def _missing(settings: Settings) -> str:
 
 def _mount_worker_web(app: CommandsApp, worker_web: aiohttp_web.Application) -> aiohttp_web.AppRunner:
     """The routes of the worker's own port, with one check more than the web has."""
-    settings, kafka = app.settings, KafkaProbe(app.settings)
+    settings = app.settings
+    kafka = KafkaProbe(settings, settings.events_topic, settings.rejections_topic, settings.dead_letters_topic)
 
     async def close(_: aiohttp_web.Application) -> None:
         await kafka.close()

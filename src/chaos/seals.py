@@ -20,7 +20,7 @@ async def evidence_against(installation: Installation) -> list[str]:
     async with open_read_pool(settings, settings.database_url, "evidence") as pool:
         reader = AuditReader(pool)
         faults = [fault async for fault in reader.check(trusted_keys(settings).verify)]
-        made = await reader.checkpoints(None)
+        made = await reader.checkpoints(None, None)
     for partition, records in published.items():
         wanted = [document for document in made["checkpoints"] if document["partition"] == partition]
         told = [Checkpoint.from_json(record.value or b"").to_wire() for record in records]

@@ -11,7 +11,6 @@ from typing import Self
 
 import aiohttp
 import orjson
-from pydantic import ValidationError
 
 from ..models.assessment import UNCHANGING_STATES
 from ..models.events import AssessmentEvent, event_from_json
@@ -150,6 +149,6 @@ def _item(message: Message) -> AssessmentEvent | Reset:
             told = orjson.loads(message.data)
             return Reset(str(told["reason"]), str(told["position"]))
         return event_from_json(message.data)
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         words = f"an event of the kind {message.event!r} cannot be read (is this client too old?): {message.data[:100]}"
         raise ClientError(200, UNEXPECTED_ANSWER, words) from error

@@ -66,8 +66,8 @@ def export(
 ) -> None:
     """Write an assessment's audit trail with all that it takes to check it elsewhere.
 
-    It is read from Postgres. Where the signing key is set, the bundle is sealed with it, so that no row can be cut off
-    its end.
+    It is read from Postgres. Where the signing key is set, it is sealed with that, so that no row, and no checkpoint,
+    can be cut off its end.
 
     \b
     Example:
@@ -85,7 +85,7 @@ def export(
     async def read() -> bytes:
         async with _reader(settings) as reader:
             if assessment_id is None:
-                return canonical(await reader.checkpoints(partition))
+                return canonical(await reader.checkpoints(partition, signing_key(settings)))
             return canonical(await reader.bundle(assessment_id, signing_key(settings)))
 
     exported = asyncio.run(read())
@@ -102,7 +102,7 @@ def verify(
         list[str], typer.Option("--public-key", help="Base64, PEM or a file; may repeat.", show_default=False)
     ],
     unsealed: Annotated[
-        bool, typer.Option("--unsealed", help="Take a bundle without a seal: rows may be missing at its end.")
+        bool, typer.Option("--unsealed", help="Take what has no seal: rows, or checkpoints, may be missing at its end.")
     ] = False,
 ) -> None:
     """Check a bundle, or a list of checkpoints, with the public key alone.
@@ -126,7 +126,7 @@ def verify(
     if bundle["kind"] == BUNDLE:
         _tell(verify_bundle(bundle, keys.verify, unsealed=unsealed), "rows")
     else:
-        _tell(verify_checkpoints(bundle, keys.verify), "checkpoints")
+        _tell(verify_checkpoints(bundle, keys.verify, unsealed=unsealed), "checkpoints")
 
 
 @audit.command()

@@ -173,6 +173,8 @@ def drop(
     Example:
       assessmentstore dead-letters drop --all --reason "not JSON" --because "a load test of ours"
     """
+    if not because.strip():
+        raise typer.BadParameter("say why nothing is lost", param_hint="--because")
     _one_way(letters, everything, filtered=(partition, since, reason) != (None, None, None))
     filters = _filters(partition, since, reason, _State.OPEN)
 

@@ -29,6 +29,7 @@ CHECKPOINTS = "assessmentstore.audit-checkpoints.1"
 _SEALED_AS = b"assessmentstore audit bundle 1\n"
 
 _MEMBERS = {"kind", "assessmentId", "exportedAt", "state", "rows", "checkpoints", "seal"}
+_LIST_MEMBERS = {"kind", "exportedAt", "checkpoints", "seal"}
 _ROW_MEMBERS = {"entry", "hash", "proof"}
 
 
@@ -60,7 +61,7 @@ class Verdict:
 
 
 def sealed_message(bundle: Mapping[str, Any]) -> bytes:
-    """What the seal of a bundle signs: everything else in it."""
+    """What the seal of a bundle, or of a list of checkpoints, signs: everything else in it."""
     return _SEALED_AS + canonical({name: value for name, value in bundle.items() if name != "seal"})
 
 
@@ -121,7 +122,8 @@ def verify_bundle(bundle: JsonObject, verify: Verifier, *, unsealed: bool = Fals
         _check_chain(bundle, rows, verdict)
         checkpoints = _checkpoints(bundle["checkpoints"], verify, verdict)
         _check_proofs(rows, checkpoints, verdict)
-        _check_seal(bundle, verify, verdict, unsealed=unsealed)
+        last = _name(len(rows), rows[-1]) if rows else "row 1"
+        _check_seal(bundle, verify, verdict, last=last, unsealed=unsealed)
     return verdict
 
 
@@ -135,15 +137,25 @@ def _ill_made(verdict: Verdict, what: str) -> Iterator[None]:
         verdict.faults.append(f"{what} is not made as one: {error!r}")
 
 
-def verify_checkpoints(exported: JsonObject, verify: Verifier) -> Verdict:
-    """Check a list of checkpoints: each signed, and of each partition one after the other."""
+def verify_checkpoints(exported: JsonObject, verify: Verifier, *, unsealed: bool = False) -> Verdict:
+    """Check a list of checkpoints: each signed, of each partition one after the other, and none cut off the end.
+
+    Args:
+        exported: as `read_bundle` returned it.
+        verify: signatures.
+        unsealed: whether one without a seal is taken, whose newest checkpoints may be missing.
+    """
     verdict = Verdict()
     with _ill_made(verdict, "the list"):
-        _check_members(exported, {"kind", "exportedAt", "checkpoints"}, "the list")
+        # Versions before this one made lists without a seal.
+        _check_members({"seal": None} | exported, _LIST_MEMBERS, "the list")
         found = _checkpoints(exported["checkpoints"], verify, verdict, whole=True)
         verdict.rows = verdict.covered = len(found)
-        if not exported["checkpoints"]:
+        if not found:
             verdict.faults.append("checkpoint 1: there is none, so that the list proves nothing")
+        partition, sequence = max(found, default=(0, 1))
+        last = f"checkpoint {sequence} of partition {partition}"
+        _check_seal(exported, verify, verdict, last=last, unsealed=unsealed)
     return verdict
 
 
@@ -302,17 +314,17 @@ def _fault_of_proof(
     return None
 
 
-def _check_seal(bundle: JsonObject, verify: Verifier, verdict: Verdict, *, unsealed: bool) -> None:
-    rows, seal = bundle["rows"], bundle["seal"]
-    last = _name(len(rows), rows[-1]) if rows else "row 1"
+def _check_seal(exported: JsonObject, verify: Verifier, verdict: Verdict, *, last: str, unsealed: bool) -> None:
+    """The end is where it was when this was exported."""
+    seal = exported.get("seal")
     if seal is None and unsealed:
-        verdict.remarks.append(f"{last}: without a seal nothing says that this is the last row")
+        verdict.remarks.append(f"{last}: without a seal nothing says that this is the last one")
     elif seal is None:
-        verdict.faults.append(f"{last}: the bundle has no seal, so that rows after this one may have been cut off")
+        verdict.faults.append(f"{last}: there is no seal, so that what came after it may have been cut off")
     else:
         _check_members(seal, {"keyId", "signature"}, "the seal")
         signature = base64.b64decode(seal["signature"], validate=True)
         if seal_of(seal["keyId"], signature) != seal:
             verdict.faults.append(f"{last}: the seal is written in another way than seals are")
-        elif not verify(seal["keyId"], signature, sealed_message(bundle)):
-            verdict.faults.append(f"{last}: the bundle is not what was sealed, or not by a key that is trusted")
+        elif not verify(seal["keyId"], signature, sealed_message(exported)):
+            verdict.faults.append(f"{last}: this is not what was sealed, or not by a key that is trusted")

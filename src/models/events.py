@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import Field, TypeAdapter
 
 from .assessment import AssessmentRequest, AssessmentState
@@ -160,5 +161,10 @@ _ADAPTER: TypeAdapter[AssessmentEvent] = TypeAdapter(Annotated[AssessmentEvent, 
 
 
 def event_from_json(data: bytes | str) -> AssessmentEvent:
-    """Read what `to_json` wrote."""
-    return _ADAPTER.validate_json(data)
+    """Read what `to_json` wrote, or what Postgres' `jsonb` made of it.
+
+    Raises:
+        ValueError: it is no event.
+    """
+    # jsonb writes 1e22 with all its digits: pydantic's own reader takes these for an int, which orjson cannot write.
+    return _ADAPTER.validate_python(orjson.loads(data))

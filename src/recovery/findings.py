@@ -19,7 +19,7 @@ class Partition:
     position: int = 0
     """What came of the commands below was compared."""
     log_begins: int = 0
-    """Kafka no longer has what came of the commands below; 0 where it has everything."""
+    """Kafka has nothing of what came of the commands below: nothing came of them, or it is lost."""
     events: int = 0
     digests: dict[str, Digest] = field(default_factory=dict)
     """Of all states, as the log has them and as Postgres has; of entries, as caches have them and as Postgres has."""

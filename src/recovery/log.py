@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -16,7 +16,6 @@ from ..agents.topics import create_topics
 from ..kafka import kafka_connection, kafka_refusals
 from ..models.checkpoints import Checkpoint
 from ..models.deletions import Deletion
-from ..models.envelope import MAX_RECORD_BYTES
 from ..models.errors import UnavailableError
 from ..models.letter_marks import LetterMarks
 from ..settings import Settings
@@ -28,6 +27,7 @@ from .records import (
     LogItem,
     command_offset,
     read_checkpoint,
+    read_deletion,
     read_event,
     read_letter,
     read_marks,
@@ -41,6 +41,10 @@ _POLL_MILLISECONDS = 500
 _BROKER_WAIT_MILLISECONDS = 50
 
 _RECORDS_AT_ONCE = 1000
+
+# Four partitions at a time, each with what was fetched and unpacked, and the next of it. A larger batch comes all
+# the same, alone (KIP-74).
+_FETCH_BYTES = 1024 * 1024
 
 # Kafka gives up on a broker that is away after this; a replay is begun again by hand.
 _REQUEST_MILLISECONDS = 30_000
@@ -62,7 +66,7 @@ async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_BROKER_WAIT_MILLISECONDS,
         request_timeout_ms=_REQUEST_MILLISECONDS,
     )
@@ -183,12 +187,16 @@ async def refuse_beside_workers(settings: Settings) -> None:
 
 
 async def read_deletions(consumer: AIOKafkaConsumer, settings: Settings, partition: int) -> AsyncIterator[Deletion]:
-    """What retention deleted of a partition, in order."""
+    """What retention deleted of a partition, in order.
+
+    Raises:
+        RecoveryError: a record is nothing of that sort.
+    """
     place = TopicPartition(settings.deletions_topic, partition)
     consumer.assign([place])
     await consumer.seek_to_beginning(place)
     async for record in records(consumer, place, lambda _: None):
-        yield Deletion.model_validate_json(record.value)
+        yield read_deletion(record)
 
 
 async def read_letter_marks(settings: Settings) -> list[LetterMarks]:
@@ -249,13 +257,27 @@ async def read_log(
 
 async def read_events(
     consumer: AIOKafkaConsumer, settings: Settings, partition: int, *, passed: Passed
-) -> AsyncIterator[LoggedEvent]:
+) -> AsyncGenerator[LoggedEvent, None]:
     """The events of a partition alone, from the first that is there."""
     place = TopicPartition(settings.events_topic, partition)
     consumer.assign([place])
     await consumer.seek_to_beginning(place)
     async for record in records(consumer, place, passed):
         yield read_event(record)
+
+
+async def first_command(settings: Settings, partition: int) -> int | None:
+    """The command that the first event of a partition came of, or nothing where there is no event.
+
+    A topic that was made anew begins at offset 0 as one that has everything does: this tells them apart.
+    """
+    async with (
+        open_consumer(settings) as consumer,
+        aclosing(read_events(consumer, settings, partition, passed=lambda _: None)) as events,
+    ):
+        async for event in events:
+            return event.offset
+    return None
 
 
 async def records(consumer: AIOKafkaConsumer, place: TopicPartition, passed: Passed) -> AsyncIterator[ConsumerRecord]:

@@ -28,6 +28,7 @@ from .fold import Deleted, fold_items
 from .log import (
     bounds,
     end_transactions,
+    first_command,
     home_of,
     open_consumer,
     read_deletions,
@@ -35,6 +36,7 @@ from .log import (
     refuse_beside_workers,
     watermarks,
 )
+from .partitions import for_each
 from .progress import Progress
 from .rebuild import announce
 from .records import LoggedEvent
@@ -135,8 +137,11 @@ class _Mending:
         partitions = range(self._settings.topic_partitions)
         async with open_consumer(self._settings) as consumer:
             found = await bounds(consumer, self._settings.events_topic, len(partitions))
+        firsts = await for_each(partitions, lambda partition: first_command(self._settings, partition))
+        applied = await self._store.positions()
+        begins = {each: applied.get(each, 0) if first is None else first for each, first in firsts.items()}
         async with one_moment(self._pool) as moment:
-            older = await moment.older_than(dict.fromkeys(partitions, 0), assessment_ids)
+            older = await moment.older_than(begins, assessment_ids)
         if older or any(first for first, _ in found):
             names = ", ".join(sorted(older or assessment_ids))
             raise RecoveryError(f"{names} may have been there before the log begins: the log cannot say what it was")

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ..models.checkpoints import Checkpoint
 from ..models.commands import CommandHeader, CommandType
+from ..models.deletions import Deletion
 from ..models.emitted import COMMAND_FINGERPRINT, COMMAND_OFFSET
 from ..models.errors import ErrorCode, Rejection
 from ..models.events import AssessmentEvent, EventType, event_from_json
@@ -62,7 +63,10 @@ def command_offset(record: ConsumerRecord) -> int:
     """
     for name, value in record.headers:
         if name == COMMAND_OFFSET and value:
-            return int(value)
+            try:
+                return int(value)
+            except ValueError as error:
+                raise _unreadable(record, f"{COMMAND_OFFSET} is no whole number") from error
     raise _unreadable(record, f"it has no header {COMMAND_OFFSET}, and was published by a version that told none")
 
 
@@ -72,22 +76,23 @@ def read_event(record: ConsumerRecord) -> LoggedEvent:
     Raises:
         RecoveryError: it is none.
     """
-    headers = _headers(record)
+    offset = command_offset(record)
     try:
+        headers = _headers(record)
         event = event_from_json(record.value or b"")
-    except ValidationError as error:
+        header = CommandHeader(
+            id=event.command_id,
+            type=_COMMANDS[event.type],
+            assessment_id=event.assessment_id,
+            user_id=event.user_id,
+            ip_address=event.ip_address,
+            user_agent=event.user_agent,
+            traceparent=headers.get("traceparent"),
+            fingerprint=bytes.fromhex(headers.get(COMMAND_FINGERPRINT, "")),
+        )
+    except ValueError as error:
         raise _unreadable(record, str(error)) from error
-    header = CommandHeader(
-        id=event.command_id,
-        type=_COMMANDS[event.type],
-        assessment_id=event.assessment_id,
-        user_id=event.user_id,
-        ip_address=event.ip_address,
-        user_agent=event.user_agent,
-        traceparent=headers.get("traceparent"),
-        fingerprint=bytes.fromhex(headers.get(COMMAND_FINGERPRINT, "")),
-    )
-    return LoggedEvent(event, record.value or b"", header, int(headers[COMMAND_OFFSET]))
+    return LoggedEvent(event, record.value or b"", header, offset)
 
 
 def read_rejection(record: ConsumerRecord) -> Refused:
@@ -96,8 +101,9 @@ def read_rejection(record: ConsumerRecord) -> Refused:
     Raises:
         RecoveryError: it is none.
     """
-    headers = _headers(record)
+    offset = command_offset(record)
     try:
+        headers = _headers(record)
         told: dict[str, Any] = orjson.loads(record.value or b"")
         header = CommandHeader(
             id=told["commandId"],
@@ -109,9 +115,9 @@ def read_rejection(record: ConsumerRecord) -> Refused:
         )
         rejection = Rejection(ErrorCode(told["code"]), told["message"], told["details"])
         at = datetime.fromisoformat(told["rejectedAt"])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(record, repr(error)) from error
-    return Refused(header=header, rejection=rejection, at=at, offset=int(headers[COMMAND_OFFSET]))
+    return Refused(header=header, rejection=rejection, at=at, offset=offset)
 
 
 def read_letter(record: ConsumerRecord) -> tuple[int, DeadLetter]:
@@ -121,22 +127,36 @@ def read_letter(record: ConsumerRecord) -> tuple[int, DeadLetter]:
         RecoveryError: it is none.
     """
     headers = [(name, value or b"") for name, value in record.headers]
-    nulls: set[int] = set()
-    if headers and headers[-1][0] == _NULL_HEADERS:
-        nulls = set(map(int, headers.pop()[1].split(b",")))
+    told_nulls = headers.pop()[1] if headers and headers[-1][0] == _NULL_HEADERS else b""
     own, told = headers[: -len(_LETTER_HEADERS)], headers[-len(_LETTER_HEADERS) :]
     if tuple(name for name, _ in told) != _LETTER_HEADERS:
         raise _unreadable(record, f"its last headers are not {', '.join(_LETTER_HEADERS)}")
-    texts = {name: value.decode() for name, value in told}
-    letter = DeadLetter(
-        offset=int(texts["offset"]),
-        key=record.key,
-        value=record.value,
-        headers=[(name, None if place in nulls else value) for place, (name, value) in enumerate(own)],
-        reason=texts["reason"],
-        at=datetime.fromisoformat(texts["time"]),
-    )
-    return int(texts["partition"]), letter
+    try:
+        nulls = set(map(int, told_nulls.split(b","))) if told_nulls else set()
+        texts = {name: value.decode() for name, value in told}
+        letter = DeadLetter(
+            offset=int(texts["offset"]),
+            key=record.key,
+            value=record.value,
+            headers=[(name, None if place in nulls else value) for place, (name, value) in enumerate(own)],
+            reason=texts["reason"],
+            at=datetime.fromisoformat(texts["time"]),
+        )
+        return int(texts["partition"]), letter
+    except ValueError as error:
+        raise _unreadable(record, str(error)) from error
+
+
+def read_deletion(record: ConsumerRecord) -> Deletion:
+    """Read what retention deleted.
+
+    Raises:
+        RecoveryError: it is nothing of that sort.
+    """
+    try:
+        return Deletion.model_validate_json(record.value or b"")
+    except ValidationError as error:
+        raise _unreadable(record, str(error)) from error
 
 
 def read_marks(record: ConsumerRecord) -> LetterMarks:

@@ -1,6 +1,7 @@
 """Kafka from Postgres: the audit trail becomes the topics again.
 
-1. Reset     the emitted watermark of topics that are empty: it may be left from those that are lost
+1. Reset     the emitted watermark of topics that are empty: it may be left from those that are lost; where they are
+             not, and it is, it is made out of what they have
 2. Commands  positions never go back: the new topic of the commands is filled up to where each partition was, with
              records that say nothing, and what was filled is deleted; offsets go on growing from there
 3. Outbox    everything that was ever told is told again, in the transactions of a worker's publisher, each with
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,7 +26,8 @@ from ..settings import Settings
 from ..store.batch import BatchStore
 from ..store.changes import Outbox
 from ..store.checkpoints import CheckpointStore
-from ..store.postgres import open_pools
+from ..store.moment import one_moment
+from ..store.postgres import Pool, open_pools
 from ..store.recovery import RecoveryStore
 from ..web.deletions import open_deletions_topic
 from .errors import RecoveryError
@@ -32,11 +35,13 @@ from .log import (
     Passed,
     bounds,
     end_transactions,
+    first_command,
     open_admin,
     open_consumer,
     open_publisher,
     read_deletions,
     read_letter_marks,
+    read_log,
     records,
     watermarks,
 )
@@ -81,8 +86,14 @@ async def reseed(settings: Settings, progress: Progress) -> Reseeded:
         positions = await store.positions()
         async with open_publisher(settings, store) as publisher:
             if await _are_empty(settings):
-                await for_each(positions, lambda partition: publisher.publish(partition, Outbox(), 0))
+                told = dict.fromkeys(positions, 0)
+            else:
+                told = await _told_without_watermark(settings, positions, await store.published())
+            await for_each(told, lambda partition: publisher.publish(partition, Outbox(), told[partition]))
             emitted = await watermarks(settings)
+            await for_each(
+                positions, lambda each: _refuse_half_a_log(settings, each, emitted.get(each, 0), pools.write)
+            )
             progress.expect(sum(max(0, end - emitted.get(partition, 0)) for partition, end in positions.items()))
             skipped = await for_each(positions, lambda partition: _skip(settings, partition, positions[partition]))
             telling = _Telling(publisher, store, batches, progress.passed)
@@ -112,6 +123,46 @@ async def _are_empty(settings: Settings) -> bool:
             *await bounds(consumer, settings.dead_letters_topic, 1),
         ]
     return all(end == 0 for _, end in found)
+
+
+async def _told_without_watermark(
+    settings: Settings, positions: Collection[int], noted: Mapping[int, int]
+) -> dict[int, int]:
+    """How far the partitions are told whose watermark Kafka forgot: with the topic of the commands, or in a week.
+
+    Postgres knows of what it has heard, and the topics themselves have the rest.
+    """
+    known = await watermarks(settings)
+
+    async def told(partition: int) -> int:
+        position = noted.get(partition, 0)
+        async with open_consumer(settings) as consumer:
+            async for item in read_log(consumer, settings, partition, start=position, passed=lambda _: None):
+                position = item.offset + 1
+        return position
+
+    return await for_each([partition for partition in positions if partition not in known], told)
+
+
+async def _refuse_half_a_log(settings: Settings, partition: int, published: int, pool: Pool) -> None:
+    """See that the events topic was not lost alone, and made anew: what it lacks cannot be told behind what it has.
+
+    Raises:
+        RecoveryError: it lacks its beginning.
+    """
+    async with open_consumer(settings) as consumer:
+        begins, _ = (await bounds(consumer, settings.events_topic, settings.topic_partitions))[partition]
+    first = await first_command(settings, partition)
+    async with one_moment(pool) as moment:
+        lacking = await moment.rows_below(partition, published if first is None else min(first, published))
+    # Where it begins later, its retention cut it: that was somebody's decision.
+    if lacking and not begins:
+        lost = f"{settings.events_topic}, {settings.rejections_topic} and {settings.dead_letters_topic}"
+        raise RecoveryError(
+            f"{settings.events_topic}[{partition}] lacks {lacking} events that were published: it was lost, and the"
+            f" others were not. Stop the workers, delete the topics {lost}, but not {settings.commands_topic}, and run"
+            " this again: it tells all of them anew"
+        )
 
 
 class _Telling:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -68,7 +69,7 @@ async def verify(
             answer = _found(findings, len(check.tables))
             if repair:
                 answer |= await _repair(check, cache, findings)
-    return findings, answer | {"advice": _advice(findings)}
+    return findings, answer | {"advice": advice(findings)}
 
 
 async def _check_counters(pool: Pool, findings: Findings) -> None:
@@ -124,20 +125,20 @@ def _found(findings: Findings, tables: int) -> Answer:
     }
 
 
-def _advice(findings: Findings) -> list[str]:
-    """What mends each kind of difference."""
+def advice(findings: Findings) -> list[str]:
+    """What mends each kind of difference, fit for a shell whatever ids there are."""
     truth = findings.of(Store.POSTGRES)
-    advice = []
+    told = []
     if findings.of(Store.REDIS, Store.ROCKSDB) or any(findings.left_over.values()):
-        advice.append("caches: assessmentstore verify --repair")
+        told.append("caches: assessmentstore verify --repair")
     if any(each.field.pointer == "/position" for each in truth):
-        advice.append("Postgres is behind what is published: stop the workers, and run assessmentstore replay")
+        told.append("Postgres is behind what is published: stop the workers, and run assessmentstore replay")
     if ids := ids_of(truth):
-        options = " ".join(f"--assessment {key}" for key in ids[:_IDS_AT_ONCE])
-        advice.append(
+        options = " ".join(f"--assessment {shlex.quote(key)}" for key in ids[:_IDS_AT_ONCE])
+        told.append(
             "Postgres is not what the log says: find out why, export what there is, stop the workers, and run"
             f" assessmentstore replay {options} (docs/verify.md)"
         )
     if any(each.field.pointer.startswith("/counters/") for each in truth):
-        advice.append("counters: once the states are right, SELECT rebuild_totals(), while no worker runs")
-    return advice
+        told.append("counters: once the states are right, SELECT rebuild_totals(), while no worker runs")
+    return told

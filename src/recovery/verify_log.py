@@ -31,7 +31,7 @@ from ..store.recovery import RecoveryStore
 from ..store.totals import owner_scope
 from ..store.truth import Judgement, Truth, Verdict, compare, unreadable
 from .findings import Findings
-from .log import bounds, home_of, open_consumer, read_deletions, read_events, watermarks
+from .log import home_of, open_consumer, read_deletions, read_events, watermarks
 from .partitions import for_each
 from .progress import Progress
 from .records import LoggedEvent
@@ -90,22 +90,21 @@ class LogCheck:
         partition = self._findings.partitions[number]
         async with open_consumer(self._settings) as consumer:
             await self._note_deletions(consumer, number)
-            first, _ = (await bounds(consumer, self._settings.events_topic, number + 1))[number]
-            is_cut, begin, batch = first > 0, 0, list[LoggedEvent]()
+            begin, batch = None, list[LoggedEvent]()
             async for event in read_events(consumer, self._settings, number, passed=self._progress.passed):
                 if event.offset >= partition.position:
                     break
-                if is_cut and not partition.log_begins:
+                # A topic that was made anew begins at offset 0 too: what it begins with tells what it lacks.
+                if begin is None:
                     begin = partition.log_begins = event.offset
                 batch.append(event)
                 if len(batch) == _EVENTS:
                     await self._take(number, batch, begin, event.offset + 1)
                     begin, batch = event.offset + 1, []
-        if is_cut and not partition.log_begins:
+        if begin is None:
             begin = partition.log_begins = partition.position
         await self._take(number, batch, begin, partition.position)
-        if is_cut:
-            await self._tell_cut(number, partition.log_begins)
+        await self._tell_older(number, partition.log_begins)
 
     async def _note_deletions(self, consumer: AIOKafkaConsumer, number: int) -> None:
         async for deletion in read_deletions(consumer, self._settings, number):
@@ -115,7 +114,7 @@ class LogCheck:
             for deletion in deletions:
                 self._scratch.delete(deletion.assessment_id, deletion.last_offset)
 
-    async def _tell_cut(self, number: int, begins: int) -> None:
+    async def _tell_older(self, number: int, begins: int) -> None:
         async with one_moment(self._pool) as moment:
             rows = await moment.rows_below(number, begins)
         words = f"partition {number}: the log begins at command {begins}, and {rows} audit rows are older"

@@ -57,12 +57,14 @@ class AuditReader:
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 bundle = await _bundle(connection, assessment_id)
-        if key is not None:
-            bundle["seal"] = seal_of(key.id, key.sign(sealed_message(bundle)))
-        return bundle
+        return _sealed(bundle, key)
 
-    async def checkpoints(self, partition: int | None) -> JsonObject:
+    async def checkpoints(self, partition: int | None, key: SigningKey | None) -> JsonObject:
         """All checkpoints, of one partition or of all.
+
+        Args:
+            partition: of the commands topic; None is all.
+            key: that seals the list; without one nothing says where it ends.
 
         Raises:
             UnavailableError: Postgres is away.
@@ -70,7 +72,8 @@ class AuditReader:
         with postgres_errors():
             rows = await self._pool.fetch(QUERIES["all_checkpoints"], partition)
         documents = [Checkpoint.from_json(row["document"]).to_wire() for row in rows]
-        return {"kind": CHECKPOINTS, "exportedAt": wire_time(datetime.now(UTC)), "checkpoints": documents}
+        now = wire_time(datetime.now(UTC))
+        return _sealed({"kind": CHECKPOINTS, "exportedAt": now, "checkpoints": documents, "seal": None}, key)
 
     async def check(
         self, verify: Verifier, report: Report | None = None, keys: KeyRing = NO_KEYS
@@ -94,6 +97,10 @@ class AuditReader:
                     yield fault
                 async for fault in _check_trees(connection, verify, report):
                     yield fault
+
+
+def _sealed(exported: JsonObject, key: SigningKey | None) -> JsonObject:
+    return exported if key is None else exported | {"seal": seal_of(key.id, key.sign(sealed_message(exported)))}
 
 
 async def _bundle(connection: Connection, assessment_id: str) -> JsonObject:

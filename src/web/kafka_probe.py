@@ -35,13 +35,20 @@ T = TypeVar("T")
 class KafkaProbe:
     """Ask Kafka for its brokers, its topics, and the end of one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *others: str) -> None:
+        """Ask nothing yet.
+
+        Args:
+            settings: of the installation.
+            others: topics that whoever asks cannot do without either.
+        """
         self._connection = kafka_connection(settings)
         self._topic = settings.commands_topic
+        self._needed = (self._topic, *others)
         self._client: AIOKafkaClient | None = None
 
     async def ping(self) -> tuple[dict[str, Any], dict[int, int]]:
-        """How many brokers there are, degraded where the topic is missing; and the offset that its next command gets.
+        """How many brokers there are, degraded where a topic is missing; and the offset that its next command gets.
 
         That is of each partition that has a leader; nothing where a leader does not answer.
 
@@ -50,11 +57,8 @@ class KafkaProbe:
         """
         cluster, ends = await self._ask(self._look)
         details: dict[str, Any] = {"brokers": len(cluster.brokers())}
-        if self._topic not in cluster.topics():
-            details |= {
-                "status": "degraded",
-                "error": f"the topic {self._topic} is missing: run assessmentstore migrate",
-            }
+        if missing := ", ".join(name for name in self._needed if name not in cluster.topics()):
+            details |= {"status": "degraded", "error": f"the topic {missing} is missing: run assessmentstore migrate"}
         return details, ends
 
     async def _look(self, client: AIOKafkaClient) -> tuple[ClusterMetadata, dict[int, int]]:

@@ -8,10 +8,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from tests.harness.installation import Installation
 from tests.harness.judge import settled
 from tests.harness.load import open_sender
+from tests.harness.recovery import Unseen, lose_topics
 from tests.harness.waiting import eventually
 from tests.harness.worker import Cluster, Worker
 
+from assessmentstore.agents.topics import create_topics
 from assessmentstore.chaos.messages import command, create
+from assessmentstore.chaos.topics import read_topic
+from assessmentstore.recovery.reseed import reseed
 
 
 async def test_no_command_is_applied_once_ids_have_moved(cluster: Cluster, installation: Installation) -> None:
@@ -34,6 +38,23 @@ async def test_no_command_is_applied_once_ids_have_moved(cluster: Cluster, insta
     assert max(partition for partition, _ in places) >= settings.topic_partitions, "some ids moved"
     async with installation.database() as database:
         assert await database.fetchval("SELECT count(*) FROM assessment_audit_trail") == len(names)
+
+    # The way back: with the topic Kafka forgets what is published, which must not be told a second time.
+    for each in (worker, later):
+        await each.stop()
+    await lose_topics(settings, [settings.commands_topic])
+    await create_topics(settings)
+    told = await reseed(settings, Unseen())
+    again = cluster.start()
+    async with open_sender(installation) as sender:
+        await sender.send(*(command(f"s-{name}", "start", name) for name in names))
+    await settled(installation)
+    await again.stop()
+
+    assert told.published == 0
+    events = await read_topic(settings, settings.events_topic, settings.topic_partitions)
+    found = [str(record.header("ce_id")) for records in events.values() for record in records]
+    assert sorted(found) == sorted(f"{name}:{version}" for name in names for version in (1, 2))
 
 
 async def tells(worker: Worker) -> bool:

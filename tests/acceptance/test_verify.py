@@ -20,11 +20,12 @@ from tests.harness.corruption import corrupt_postgres, corrupt_redis, corrupt_ta
 from tests.harness.installation import Installation, create_installation, database_name, drop_database
 from tests.harness.judge import settled
 from tests.harness.load import open_sender, under_load
-from tests.harness.recovery import Unseen, difference, proved, snapshot
+from tests.harness.recovery import Unseen, contents, difference, lose_topics, proved, snapshot
 from tests.harness.waiting import eventually
 from tests.harness.web import running_web
 from tests.harness.worker import Cluster, Worker
 
+from assessmentstore.agents.topics import create_topics
 from assessmentstore.chaos.messages import Traffic
 from assessmentstore.chaos.seals import evidence_against
 from assessmentstore.chaos.topics import read_topic
@@ -32,6 +33,7 @@ from assessmentstore.models.comparison import Difference, Store
 from assessmentstore.recovery.errors import RecoveryError
 from assessmentstore.recovery.findings import Findings
 from assessmentstore.recovery.mend import mend
+from assessmentstore.recovery.reseed import reseed
 from assessmentstore.recovery.verify import verify
 from assessmentstore.settings import Settings
 from assessmentstore.web.auth import Role
@@ -150,6 +152,40 @@ async def test_a_store_that_moves_is_no_store_that_is_wrong(loaded: Loaded) -> N
     assert [told(findings.differences) for findings, _ in found] == [{}] * len(found)
     assert [answer["notComparable"] for _, answer in found] == [0] * len(found)
     assert [line for each in (first, second) for line in each.log.read_text().splitlines() if _ALARM in line] == []
+
+
+async def test_events_that_were_lost_alone_are_no_reason_to_touch_the_truth_and_can_be_told_again(
+    loaded: Loaded,
+) -> None:
+    """Their topic is made anew, and begins at offset 0 as one that has everything does."""
+    installation, settings = loaded.installation, loaded.installation.settings
+    before = await read_topic(settings, settings.events_topic, settings.topic_partitions)
+    rows = await snapshot(installation)
+    await lose_topics(settings, [settings.events_topic])
+    await create_topics(settings)
+
+    findings, answer = await loaded.verify()
+
+    assert told(findings.differences) == {}
+    assert answer["notComparable"] > 0
+    assert all("audit rows are older" in note for note in answer["notes"][: settings.topic_partitions])
+    with pytest.raises(RecoveryError, match="before the log begins"):
+        await mend(settings, [rows["assessment_states"][0][0]], Unseen())
+    with pytest.raises(RecoveryError, match="it was lost, and the others were not") as refused:
+        await reseed(settings, Unseen())
+    others = [settings.events_topic, settings.rejections_topic, settings.dead_letters_topic]
+    assert all(name in str(refused.value) for name in others)
+    await lose_topics(settings, others)
+    await create_topics(settings)
+    await reseed(settings, Unseen())
+    after = await read_topic(settings, settings.events_topic, settings.topic_partitions)
+    # What retention deleted is not told again.
+    assert sum(map(len, after.values())) == len(rows["assessment_audit_trail"])
+    for partition, records in before.items():
+        again = contents(after[partition])
+        assert again == [each for each in contents(records) if each in again]
+    findings, answer = await loaded.verify()
+    assert (told(findings.differences), answer["notComparable"]) == ({}, 0)
 
 
 async def test_a_log_that_was_cut_is_neither_right_nor_wrong(loaded: Loaded) -> None:

@@ -247,12 +247,12 @@ async def test_only_a_trusted_key_signs_and_seals(records: Records) -> None:
 
     faults = verify_bundle(bundle, PublicKeys.parse([records.key.public]).verify).faults
     assert len(faults) == 1
-    assert "row 6 (a version 6): the bundle is not what was sealed" in faults[0]
+    assert "row 6 (a version 6): this is not what was sealed" in faults[0]
 
 
 async def test_a_list_of_checkpoints_is_believed_whole_and_in_no_other_way(records: Records) -> None:
     verify = PublicKeys.parse([records.key.public]).verify
-    exported = await records.reader.checkpoints(None)
+    exported = await records.reader.checkpoints(None, records.key)
     assert verify_checkpoints(copy.deepcopy(exported), verify).faults == []
     partition = max(item["partition"] for item in exported["checkpoints"] if item["sequence"] == 2)
     both = [place for place, item in enumerate(exported["checkpoints"]) if item["partition"] == partition]
@@ -266,3 +266,19 @@ async def test_a_list_of_checkpoints_is_believed_whole_and_in_no_other_way(recor
     del first_missing["checkpoints"][both[0]]
     assert f"partition {partition}: those before it are missing" in verify_checkpoints(first_missing, verify).faults[0]
     assert "there is none" in verify_checkpoints(exported | {"checkpoints": []}, verify).faults[0]
+    for count in range(1, len(exported["checkpoints"])):
+        (fault,) = verify_checkpoints(exported | {"checkpoints": exported["checkpoints"][:count]}, verify).faults
+        assert "this is not what was sealed" in fault
+
+
+async def test_a_list_without_a_seal_may_end_too_early_and_is_taken_only_where_that_is_known(records: Records) -> None:
+    """As versions before this one exported them, and as whoever has no signing key does."""
+    verify = PublicKeys.parse([records.key.public]).verify
+    bare = await records.reader.checkpoints(None, None)
+    older = {name: value for name, value in bare.items() if name != "seal"}
+
+    for exported in (bare, older):
+        assert "there is no seal" in verify_checkpoints(exported, verify).faults[0]
+        taken = verify_checkpoints(exported, verify, unsealed=True)
+        assert not taken.faults
+        assert "without a seal" in taken.remarks[0]

@@ -30,6 +30,7 @@ from assessmentstore.store.replies import reply_message
 from assessmentstore.web import waiters
 from assessmentstore.web.app import build_app, serve
 from assessmentstore.web.auth import Role, mint_token
+from assessmentstore.web.kafka_probe import KafkaProbe
 
 Client = TestClient[web.Request, web.Application]
 
@@ -558,6 +559,17 @@ async def test_a_missing_schema_and_missing_topics_are_not_ready(settings: Setti
 
         await eventually(checks, "what is missing to be told apart from what is well")
         assert await error(await client.post("/assessments", json=REQUEST)) == (503, "SERVICE_UNAVAILABLE")
+
+
+async def test_a_topic_that_a_process_cannot_do_without_is_named_where_it_is_missing(settings: Settings) -> None:
+    probe = KafkaProbe(settings, settings.events_topic, "lost.rejections")
+    try:
+        details, _ = await probe.ping()
+    finally:
+        await probe.close()
+
+    assert details["status"] == "degraded"
+    assert details["error"] == "the topic lost.rejections is missing: run assessmentstore migrate"
 
 
 async def test_what_goes_to_kafka_is_a_cloud_event_with_the_requests_trace(settings: Settings) -> None:

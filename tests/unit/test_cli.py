@@ -252,3 +252,10 @@ def test_a_folder_that_cannot_be_written_to_is_named_on_one_line(tmp_path: Path,
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert str(out) in result.stderr
+
+
+def test_a_dead_letter_is_dropped_for_a_reason_alone() -> None:
+    done = call("dead-letters", "drop", "3:17", "--because", " ")
+
+    assert done.exit_code == 2
+    assert "say why nothing is lost" in done.output

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import count
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
+from assessmentstore.models.canonical import canonical
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType
 from assessmentstore.models.errors import ErrorCode, Rejection
 from assessmentstore.models.events import AssessmentEvent, event_from_json
@@ -247,6 +250,27 @@ def test_an_event_tells_of_its_caller_what_is_known_and_leaves_out_the_rest() ->
     assert (told.to_wire()["ipAddress"], told.to_wire()["userAgent"]) == ("10.0.0.1", "curl")
     for event in (without, told):
         assert event_from_json(event.to_json()).to_json() == event.to_json()
+
+
+@pytest.mark.parametrize("number", [1e19, -1e19, 1e22, -1.7976931348623157e308, 5e-324])
+def test_an_event_is_the_same_where_jsonb_wrote_out_all_digits_of_a_number(number: float) -> None:
+    request = DATA["assessment.create"] | {"metadata": {"number": number}}
+    event = accepted(None, command("assessment.create", data=request))
+    told = event.to_json().decode()
+    digits = told.replace(f'"number":{orjson.dumps(number).decode()}', f'"number":{Decimal(repr(number)):f}')
+
+    read = event_from_json(digits)
+
+    assert digits != told
+    assert read == event
+    assert evolve(None, read).to_json()
+    assert canonical(orjson.loads(read.to_json())) == canonical(orjson.loads(told))
+
+
+@pytest.mark.parametrize("value", [b"", b"null", b"{", b"[]", b'{"type":"assessment.created"}', b'"\xff"'])
+def test_what_is_no_event_is_a_value_error(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        event_from_json(value)
 
 
 def test_an_import_keeps_the_original_times_and_owner_and_is_where_the_old_system_left_it() -> None:

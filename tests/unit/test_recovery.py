@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,15 +19,27 @@ from assessmentstore.models.assessment import AssessmentRecord
 from assessmentstore.models.chain import wire_time
 from assessmentstore.models.checkpoints import Checkpoint
 from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader, CommandType, fingerprint
+from assessmentstore.models.comparison import Field, Store
 from assessmentstore.models.deletions import Deletion
 from assessmentstore.models.emitted import event_headers
 from assessmentstore.models.errors import ErrorCode, Rejection
 from assessmentstore.models.events import AssessmentEvent
 from assessmentstore.models.machine import decide, evolve
 from assessmentstore.recovery.errors import RecoveryError
+from assessmentstore.recovery.findings import Findings
 from assessmentstore.recovery.fold import Deleted, Until, fold_items, touched
-from assessmentstore.recovery.records import LoggedEvent, command_offset, read_event, read_letter, read_rejection
+from assessmentstore.recovery.records import (
+    LoggedEvent,
+    command_offset,
+    read_checkpoint,
+    read_deletion,
+    read_event,
+    read_letter,
+    read_marks,
+    read_rejection,
+)
 from assessmentstore.recovery.side import beside
+from assessmentstore.recovery.verify import advice
 from assessmentstore.settings import Settings
 from assessmentstore.store.chaining import Head, chain
 from assessmentstore.store.changes import DeadLetter, Refused
@@ -178,6 +191,33 @@ def test_a_record_that_tells_no_offset_is_named() -> None:
         command_offset(record(b"a", b"{}", [("ce_id", b"a:1")]))
 
 
+_OFFSET = ("ce_commandoffset", b"3")
+_ENDS = [("topic", b"t"), ("partition", b"2"), ("offset", b"3"), ("reason", b"r"), ("time", b"2026-01-01T00:00:00Z")]
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "headers"),
+    [
+        (read_event, b"", [_OFFSET]),
+        (read_event, b"{}", [("ce_commandoffset", b"three")]),
+        (read_event, b"{}", [_OFFSET, ("traceparent", b"\xff")]),
+        (read_rejection, b"[]", [_OFFSET]),
+        (read_rejection, b"{}", [_OFFSET, ("ce_commandfingerprint", b"no hex")]),
+        (read_letter, b"x", [*_ENDS[:2], ("offset", b"x"), *_ENDS[3:]]),
+        (read_letter, b"x", [*_ENDS[:3], ("reason", b"\xff"), _ENDS[4]]),
+        (read_letter, b"x", [*_ENDS, ("null-headers", b"x")]),
+        (read_deletion, b"{}", []),
+        (read_deletion, None, []),
+        (read_marks, None, []),
+        (read_checkpoint, b"[]", []),
+    ],
+    ids=range(12),
+)
+def test_a_record_that_is_nothing_of_the_kind_is_named(read: Any, value: bytes | None, headers: Any) -> None:
+    with pytest.raises(RecoveryError, match=r"t\[2\] at 5 cannot be read back: .+"):
+        read(record(b"a", value, headers))
+
+
 def test_what_the_log_does_not_explain_is_refused() -> None:
     first, *_ = log_of([("a", CommandType.CREATE)])
 
@@ -255,3 +295,18 @@ def _deletion(*, last_offset: int) -> Deletion:
 
 def _settings() -> Settings:
     return Settings(_env_file=None, database_url="postgresql://127.0.0.1:1/none?sslmode=disable")  # type: ignore[call-arg]
+
+
+def test_what_is_advised_can_be_copied_to_a_shell_whatever_an_assessment_is_called() -> None:
+    findings = Findings(1, lambda _: None)
+    for name in ("a1", "$(reboot) 'x'"):
+        findings.add(Store.POSTGRES, 0, name, [Field("/version", 2, 1)])
+
+    (told,) = advice(findings)
+
+    assert shlex.split(told[told.index("--") : told.index(" (")]) == [
+        "--assessment",
+        "a1",
+        "--assessment",
+        "$(reboot) 'x'",
+    ]

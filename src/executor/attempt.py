@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,10 @@ T = TypeVar("T")
 # Between two questions how an attempt is: soon at first, and seldom after hours.
 _FIRST_QUESTION_SECONDS = 0.25
 _LONGEST_QUESTION_SECONDS = 5.0
+
+# One question comes so long before the time of an attempt is over, or a tenth of that time before: what ended since the
+# last one is not lost.
+_LAST_QUESTION_SECONDS = 1.0
 
 # A server that wants to be left alone for longer is asked all the same: the assessment may be over.
 _MOST_REST_SECONDS = 60.0
@@ -107,7 +112,9 @@ class Attempt:
             if await self._tell(report):
                 limit.reschedule(loop.time() + seconds)
                 rests = _rests()
-            await asyncio.sleep(_rest(next(rests), answer.ask_after))
+            last = (limit.when() or math.inf) - loop.time() - min(_LAST_QUESTION_SECONDS, seconds / 10)
+            rest = _rest(next(rests), answer.ask_after)
+            await asyncio.sleep(min(rest, last) if last > 0 else rest)
             # A server that was restarted may know nothing of the attempt: then it is ordered again.
             answer = await self._patiently(
                 lambda: self._server.status(order.assessment_id, order.attempt, self._headers)

@@ -151,6 +151,18 @@ async def test_time_runs_from_the_last_change_and_not_from_the_start_of_a_worker
     assert ending.data["error"].startswith("timed_out: ")
 
 
+async def test_the_last_question_comes_before_the_time_is_over() -> None:
+    class Busy(Server):
+        async def order(self, *_: Any) -> Answer:
+            return Answer((await super().order()).report, 60.0)
+
+    server = Busy("s", {"status": "processing"}, {"status": "completed", "result": {}})
+
+    ending = await attempt(server, Topic(), request={"timeout": 5}).carry_out()
+
+    assert ending.kind is CommandType.COMPLETE
+
+
 async def test_the_last_fault_is_told_and_not_that_the_server_was_left_alone_for_it() -> None:
     faults = [
         ComplianceError(FaultKind.SERVER_ERROR, "s", "it answers 500"),

@@ -47,7 +47,8 @@ _CONTEXT = 60
 
 
 def _paged(found: str, are_all: str) -> str:
-    return f"{found}\n{QUERIES['search_page'].format(are_all=are_all)}"
+    page = QUERIES["search_page"].format(are_all=are_all)
+    return f"{found}\n{page}"
 
 
 _IN_NEWEST = _paged(QUERIES["search_newest"], QUERIES["newest_are_all"])

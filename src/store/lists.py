@@ -38,9 +38,6 @@ _LARGEST_NUMBER = 100
 # Along an order one looks at so many assessments before the page is found in another way: some milliseconds.
 _MOST_PASSED = 2000
 
-# An index has what orders go by of an owner's assessments: so many are sorted in some tens of milliseconds.
-_MOST_SORTED = 50_000
-
 # Of each list that a page is merged from, so many are read at first, and more where there are few lists.
 _FEW = 10
 
@@ -102,10 +99,7 @@ class _PageReader:
 
     async def near(self) -> _Found | None:
         """The page, unless more than so many assessments have to be passed over."""
-        if not self._is_owners_order and await self._is_soon_sorted():
-            return None
-        others = self.query.given - ORDERS[self.query.sort_by].filters
-        edge = await self._edge() if others or not self._is_owners_order else None
+        edge = await self._edge() if self.query.given - ORDERS[self.query.sort_by].filters else None
         found = await self._in_order(edge)
         return found if edge is None or found[1] else None
 
@@ -119,7 +113,7 @@ class _PageReader:
             return [], False
         if self.owner is None and self.query.sort_by is SortBy.CREATED_AT and (lists := await self._lists()):
             return await self._merged(lists)
-        if not self._is_owners_order or (total is not None and total <= MOST_COUNTED):
+        if total is not None and total <= MOST_COUNTED:
             return await self._sorted()
         return await self._in_order(None)
 
@@ -127,7 +121,7 @@ class _PageReader:
         """The place up to which one looks along the order; nothing where it ends before."""
         names = self.query.given & ORDERS[self.query.sort_by].filters
         filters = AssessmentFilters(**{name: getattr(self.query, name) for name in names})
-        chosen = await matching(self.connection, filters, self.owner if self._is_owners_order else None)
+        chosen = await matching(self.connection, filters, self.owner)
         passed = _MOST_PASSED + 2 * self._reached
         rows = await self.connection.fetch(self._filled(QUERIES["list_edge"]), *chosen, *self.after, passed)
         return rows[0] if rows else None
@@ -177,16 +171,6 @@ class _PageReader:
 
     def _filled(self, query: str, **texts: str) -> str:
         return fill_in(query, self.query.sort_by, self.query.sort_order, **texts)
-
-    async def _is_soon_sorted(self) -> bool:
-        """Whether the owner has so few that one need not look for his page along everybody's order."""
-        has = await self.connection.fetchval(QUERIES["count_kept"], *counted(AssessmentFilters(), self.owner))
-        return bool(has <= _MOST_SORTED)
-
-    @property
-    def _is_owners_order(self) -> bool:
-        """Whether an index has just what is asked for in its order: an owner's own only in that of creation."""
-        return self.owner is None or self.query.sort_by is SortBy.CREATED_AT
 
     @property
     def _limit(self) -> int:

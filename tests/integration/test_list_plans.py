@@ -156,29 +156,3 @@ async def test_what_the_newest_have_in_common_makes_no_page_slow(
 
     worst = max(looked_at)
     assert worst[0] < count * 0.6, worst
-
-
-@pytest.mark.parametrize("most_sorted", [0, COUNT])
-async def test_a_list_of_an_owner_looks_at_little_more_than_his(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, most_sorted: int
-) -> None:
-    """In orders that no index has of an owner: for the total, for the page, and along everybody's order if at all."""
-    passed = 100
-    monkeypatch.setattr(lists, "_MOST_PASSED", passed)
-    monkeypatch.setattr(lists, "_MOST_SORTED", most_sorted)
-    count, limit = COUNT // 4, 10
-    await store(settings.database_url, correlated(count), 2 * count)
-
-    looked_at: list[tuple[int, str]] = []
-    async with open_pools(settings, application="test") as pools, pools.read.acquire() as connection:
-        his = await connection.fetchval("SELECT count(*) FROM assessment_states WHERE owner = 'user-7'")
-        orders = product(["updatedAt", "priority", "progress"], ["asc", "desc"])
-        for filters, (sort_by, sort_order) in product([{}, *CORRELATED], orders):
-            explained: Any = Explained(connection)
-            query = ListQuery(**filters, sort_by=sort_by, sort_order=sort_order, limit=limit)
-            await list_page(explained, query, "user-7")
-            rows = sum(rows for rows, told in explained.plans if "assessment_states" in told)
-            looked_at.append((rows, f"{sort_by} {sort_order} {filters} {explained.plans}"))
-
-    worst = max(looked_at)
-    assert worst[0] < 2 * his + 2 * (passed + 4 * limit), worst

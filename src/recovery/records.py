@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 from aiokafka import ConsumerRecord
-from pydantic import ValidationError
 
 from ..models.checkpoints import Checkpoint
 from ..models.commands import CommandHeader, CommandType
@@ -63,10 +63,8 @@ def command_offset(record: ConsumerRecord) -> int:
     """
     for name, value in record.headers:
         if name == COMMAND_OFFSET and value:
-            try:
+            with _readable(record):
                 return int(value)
-            except ValueError as error:
-                raise _unreadable(record, f"{COMMAND_OFFSET} is no whole number") from error
     raise _unreadable(record, f"it has no header {COMMAND_OFFSET}, and was published by a version that told none")
 
 
@@ -77,7 +75,7 @@ def read_event(record: ConsumerRecord) -> LoggedEvent:
         RecoveryError: it is none.
     """
     offset = command_offset(record)
-    try:
+    with _readable(record):
         headers = _headers(record)
         event = event_from_json(record.value or b"")
         header = CommandHeader(
@@ -90,8 +88,6 @@ def read_event(record: ConsumerRecord) -> LoggedEvent:
             traceparent=headers.get("traceparent"),
             fingerprint=bytes.fromhex(headers.get(COMMAND_FINGERPRINT, "")),
         )
-    except ValueError as error:
-        raise _unreadable(record, str(error)) from error
     return LoggedEvent(event, record.value or b"", header, offset)
 
 
@@ -102,7 +98,7 @@ def read_rejection(record: ConsumerRecord) -> Refused:
         RecoveryError: it is none.
     """
     offset = command_offset(record)
-    try:
+    with _readable(record):
         headers = _headers(record)
         told: dict[str, Any] = orjson.loads(record.value or b"")
         header = CommandHeader(
@@ -115,8 +111,6 @@ def read_rejection(record: ConsumerRecord) -> Refused:
         )
         rejection = Rejection(ErrorCode(told["code"]), told["message"], told["details"])
         at = datetime.fromisoformat(told["rejectedAt"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unreadable(record, repr(error)) from error
     return Refused(header=header, rejection=rejection, at=at, offset=offset)
 
 
@@ -131,7 +125,7 @@ def read_letter(record: ConsumerRecord) -> tuple[int, DeadLetter]:
     own, told = headers[: -len(_LETTER_HEADERS)], headers[-len(_LETTER_HEADERS) :]
     if tuple(name for name, _ in told) != _LETTER_HEADERS:
         raise _unreadable(record, f"its last headers are not {', '.join(_LETTER_HEADERS)}")
-    try:
+    with _readable(record):
         nulls = set(map(int, told_nulls.split(b","))) if told_nulls else set()
         texts = {name: value.decode() for name, value in told}
         letter = DeadLetter(
@@ -143,8 +137,6 @@ def read_letter(record: ConsumerRecord) -> tuple[int, DeadLetter]:
             at=datetime.fromisoformat(texts["time"]),
         )
         return int(texts["partition"]), letter
-    except ValueError as error:
-        raise _unreadable(record, str(error)) from error
 
 
 def read_deletion(record: ConsumerRecord) -> Deletion:
@@ -153,10 +145,8 @@ def read_deletion(record: ConsumerRecord) -> Deletion:
     Raises:
         RecoveryError: it is nothing of that sort.
     """
-    try:
+    with _readable(record):
         return Deletion.model_validate_json(record.value or b"")
-    except ValidationError as error:
-        raise _unreadable(record, str(error)) from error
 
 
 def read_marks(record: ConsumerRecord) -> LetterMarks:
@@ -165,10 +155,8 @@ def read_marks(record: ConsumerRecord) -> LetterMarks:
     Raises:
         RecoveryError: it is nothing of that sort.
     """
-    try:
+    with _readable(record):
         return LetterMarks.model_validate_json(record.value or b"")
-    except ValidationError as error:
-        raise _unreadable(record, str(error)) from error
 
 
 def read_checkpoint(record: ConsumerRecord) -> Checkpoint:
@@ -177,14 +165,23 @@ def read_checkpoint(record: ConsumerRecord) -> Checkpoint:
     Raises:
         RecoveryError: it is none.
     """
-    try:
+    with _readable(record):
         return Checkpoint.from_json(record.value or b"")
-    except ValueError as error:
-        raise _unreadable(record, str(error)) from error
 
 
 def _headers(record: ConsumerRecord) -> Mapping[str, str]:
     return {name: value.decode() for name, value in record.headers if value is not None}
+
+
+@contextmanager
+def _readable(record: ConsumerRecord) -> Iterator[None]:
+    """Tell which record it is that cannot be read."""
+    try:
+        yield
+    except ValueError as error:
+        raise _unreadable(record, str(error)) from error
+    except (KeyError, TypeError) as error:
+        raise _unreadable(record, repr(error)) from error
 
 
 def _unreadable(record: ConsumerRecord, why: str) -> RecoveryError:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
 from ..models.assessment import AssessmentRecord
-from ..models.errors import RejectedError, Rejection
 from ..models.filters import AssessmentFilters, ListQuery, SortBy
-from .cursors import read_cursor, write_cursor
+from .cursors import assessment_id, instant, read_cursor, write_cursor, wrong_cursor
 from .list_orders import BY_FACET, BY_SERVER, COUNTED, ORDERS, fill_in
 from .postgres import Connection, record_from_row
 from .queries import QUERIES
@@ -261,27 +259,17 @@ def _read_cursor(query: ListQuery) -> tuple[Any, str | None]:
     if query.cursor is None:
         return None, None
     try:
-        *order, value, assessment_id = read_cursor(query.cursor)
+        *order, value, key = read_cursor(query.cursor)
         if order == [query.sort_by, query.sort_order]:
-            return _sort_value(ORDERS[query.sort_by].type, value), _id(assessment_id)
+            return _sort_value(ORDERS[query.sort_by].type, value), assessment_id(key)
     except (ValueError, TypeError, OverflowError) as error:
-        raise _wrong_cursor("is not one of this list: begin without a cursor") from error
-    raise _wrong_cursor("belongs to another order: keep sortBy and sortOrder as they were")
+        raise wrong_cursor("is not one of this list: begin without a cursor") from error
+    raise wrong_cursor("belongs to another order: keep sortBy and sortOrder as they were")
 
 
 def _sort_value(kind: str, value: Any) -> Any:
     if kind == "timestamptz":
-        return datetime.fromisoformat(value).astimezone(UTC)
+        return instant(value)
     if not isinstance(value, int) or not 0 <= value <= _LARGEST_NUMBER:
         raise ValueError("no number that is sorted by")
     return value
-
-
-def _id(value: Any) -> str:
-    if not isinstance(value, str) or "\x00" in value:
-        raise ValueError("no id of an assessment")
-    return value
-
-
-def _wrong_cursor(words: str) -> RejectedError:
-    return RejectedError(Rejection.invalid(f"cursor {words}", parameter="cursor"))

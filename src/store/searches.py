@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,7 @@ import orjson
 
 from ..models.assessment import AssessmentRecord
 from ..models.filters import SearchQuery
+from .cursors import assessment_id, instant, read_cursor, write_cursor, wrong_cursor
 from .lists import like_literal
 from .postgres import Connection, record_from_row
 from .queries import QUERIES
@@ -42,6 +44,12 @@ _STAND_INS = 8
 # A page may have a thousand assessments, and a result may have a megabyte; as it is stored it may be packed.
 _MOST_BYTES = 4 * 1024 * 1024
 
+_SEARCH = "search"
+"""What tells a cursor of a search from one of a list."""
+
+# What is found is ordered by so many numbers: see `search_rank`.
+_RANKS = 3
+
 _CONTEXT = 60
 """Characters that a highlight shows on both sides."""
 
@@ -69,13 +77,16 @@ class _Wanted:
     """Its first letters."""
     owner: str | None
     assessment_id: str
-    limit: int
-    offset: int
+    page: tuple[int, int]
+    """Its limit and its offset."""
+    after: tuple[list[float] | None, datetime | None, str | None]
+    """The place where the page before ended."""
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Those that every query has, behind the words."""
-        return self.part, self.owner, MOST_RANKED, self.limit, self.offset, self.assessment_id, _MANY, _MOST_BYTES
+        what = self.part, self.owner, MOST_RANKED
+        return *what, *self.page, self.assessment_id, _MANY, _MOST_BYTES, *self.after
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,7 @@ class SearchPage:
     assessments: Sequence[AssessmentRecord]
     total: int
     total_is_exact: bool
-    next_offset: int | None
+    next_cursor: str | None
     looked_for: LookedFor
 
 
@@ -125,24 +136,46 @@ class LookedFor:
         return "".join([*pieces, html.escape(text[position:])])
 
 
-async def search(connection: Connection, query: SearchQuery, owner: str | None, *, offset: int) -> SearchPage:
-    """Look for words and parts of them; where there is nothing, for words that are spelt almost so."""
+async def search(connection: Connection, query: SearchQuery, owner: str | None) -> SearchPage:
+    """Look for words and parts of them; where there is nothing, for words that are spelt almost so.
+
+    Raises:
+        RejectedError: the cursor is none of a search.
+    """
     part = query.q.lower() if len(query.q) >= _SHORTEST_PART else ""
     spelt, part_begin = [[word] for word in words(query.q)], like_literal(part[:_INDEXED_PART])
-    wanted = _Wanted(spelt, like_literal(part), part_begin, owner, query.q, query.limit, offset)
+    page, after = (query.limit, query.offset), _read_cursor(query.cursor)
+    wanted = _Wanted(spelt, like_literal(part), part_begin, owner, query.q, page, after)
     hits = await _hits(connection, wanted)
     if not hits[0]["total"] and wanted.words:
         wanted = replace(wanted, words=await _stand_ins(connection, wanted.words), part="")
         hits = await _hits(connection, wanted)
-    total, states = hits[0]["total"], [record_from_row(row) for row in hits if row["assessment_id"] is not None]
-    end = offset + len(states)
+    total, found = hits[0]["total"], [row for row in hits if row["assessment_id"] is not None]
+    more = bool(found) and hits[0]["remaining"] > len(found)
     return SearchPage(
-        states,
+        [record_from_row(row) for row in found],
         total,
         hits[0]["are_all"] and total < MOST_RANKED,
-        end if states and end < total else None,
+        _write_cursor(found[-1]) if more else None,
         LookedFor.of(wanted.words, part),
     )
+
+
+def _write_cursor(last: asyncpg.Record) -> str:
+    return write_cursor(_SEARCH, last["rank"], last["created_at"], last["assessment_id"])
+
+
+def _read_cursor(cursor: str | None) -> tuple[list[float] | None, datetime | None, str | None]:
+    """The place where the page before ended."""
+    if cursor is None:
+        return None, None, None
+    try:
+        kind, ranks, created_at, key = read_cursor(cursor)
+        if kind == _SEARCH and len(ranks) == _RANKS and all(0 <= rank <= 1 for rank in ranks):
+            return [*map(float, ranks)], instant(created_at), assessment_id(key)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise wrong_cursor("is not one of a search: begin without a cursor") from error
+    raise wrong_cursor("is not one of this search: begin without a cursor")
 
 
 async def _hits(connection: Connection, wanted: _Wanted) -> Sequence[asyncpg.Record]:

@@ -13,8 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from ..models.assessment import AssessmentRecord
 from ..models.base import JsonObject
-from ..models.filters import MOST_SKIPPED, HistoryQuery, ListQuery, SearchQuery, StatsQuery
-from ..store.cursors import read_cursor, write_cursor
+from ..models.filters import HistoryQuery, ListQuery, SearchQuery, StatsQuery
 from ..store.encryption import KeyRing
 from ..store.lists import AssessmentPage, list_page
 from ..store.postgres import Connection
@@ -25,7 +24,7 @@ from .auth import Permission, authorize
 from .freshness import READS, consistency
 from .keys import check_filters, keys_of
 from .patience import Turns, promptly
-from .queries import read_query, wrong_parameters
+from .queries import read_query
 from .reads import json_response, visible
 
 T = TypeVar("T")
@@ -33,9 +32,6 @@ T = TypeVar("T")
 # Every query goes by an index; what takes longer than this is a Postgres that hangs.
 _READ_SECONDS = 10.0
 _REPLICA_SECONDS = 4.0
-
-_SEARCH = "search"
-"""What tells a cursor of a search from one of a list."""
 
 
 async def get_list(request: web.Request) -> web.Response:
@@ -53,15 +49,13 @@ async def get_search(request: web.Request) -> web.Response:
     """`GET /assessments/search`."""
     user = authorize(request, Permission.VIEW)
     query = read_query(request, SearchQuery)
-    offset = query.offset if query.cursor is None else _read_offset(query.cursor)
-    page = await _read(request, lambda connection: search(connection, query, user.scope, offset=offset))
+    page = await _read(request, lambda connection: search(connection, query, user.scope))
     keys = keys_of(request)
     assessments = await _each(
         page.assessments,
         lambda record: keys.open_record(record).to_wire() | {"highlights": page.looked_for.highlights(record)},
     )
-    cursor = None if page.next_offset is None else write_cursor(_SEARCH, page.next_offset)
-    return _page(assessments, page.total, exact=page.total_is_exact, cursor=cursor)
+    return _page(assessments, page.total, exact=page.total_is_exact, cursor=page.next_cursor)
 
 
 async def get_stats(request: web.Request) -> web.Response:
@@ -122,14 +116,3 @@ def _entry(row: asyncpg.Record, keys: KeyRing) -> JsonObject:
     return {to_camel(name): value for name, value in row.items()} | {
         "details": orjson.Fragment(keys.open_event(row["details"]))
     }
-
-
-def _read_offset(cursor: str) -> int:
-    """The place where the page before ended, which is a number of what was found."""
-    try:
-        kind, offset = read_cursor(cursor)
-    except ValueError:
-        kind, offset = None, None
-    if kind != _SEARCH or not isinstance(offset, int) or not 0 <= offset <= MOST_SKIPPED:
-        raise wrong_parameters([("cursor", "not one of this search: begin without a cursor")])
-    return offset

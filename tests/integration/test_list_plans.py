@@ -107,7 +107,7 @@ async def test_no_query_reads_a_table_from_end_to_end(settings: Settings) -> Non
             for filters in LISTS:
                 await list_page(explained, ListQuery(**filters), owner)
             for text in SEARCHES:
-                await search(explained, SearchQuery(q=text), owner, offset=0)
+                await search(explained, SearchQuery(q=text), owner)
             for filters in STATISTICS:
                 await statistics(explained, StatsQuery(**filters), owner, now=NOW)
 

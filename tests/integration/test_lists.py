@@ -23,6 +23,7 @@ from assessmentstore.models.commands import COMMAND_DATA, Command, CommandHeader
 from assessmentstore.settings import Settings
 from assessmentstore.store import searches
 from assessmentstore.store.batch import BatchStore
+from assessmentstore.store.cursors import write_cursor
 from assessmentstore.store.postgres import Pools, record_from_row
 from assessmentstore.web.app import build_app
 from assessmentstore.web.auth import Role, mint_token
@@ -316,6 +317,17 @@ WRONG = [
     ("/assessments/search", "q=%20", "q"),
     ("/assessments/search", "q=x&state=pending", "state"),
     ("/assessments/search", "q=x&cursor=abc", "cursor"),
+    *(
+        ("/assessments/search", f"q=x&cursor={write_cursor('search', *place)}", "cursor")
+        for place in [
+            [2],
+            [[0, 0], "2026-01-01T00:00:00Z", "a"],
+            [[0, 0, 2], "2026-01-01T00:00:00Z", "a"],
+            ["abc", "2026-01-01T00:00:00Z", "a"],
+            [[0, 0, 0], 7, "a"],
+            [[0, 0, 0], "2026-01-01T00:00:00Z", "a\x00"],
+        ]
+    ),
     ("/assessments/stats", "timezone=Mars/Olympus", "timezone"),
     ("/assessments/stats", "limit=5", "limit"),
     ("/assessments/a-000/history", "afterVersion=-1", "afterVersion"),
@@ -477,6 +489,24 @@ async def test_search_goes_on_page_by_page(
         cursor = {"cursor": page["nextCursor"]}
 
     assert sorted(keys) == [f"a-{number:03}" for number in range(23)]
+
+
+async def test_what_is_new_neither_shifts_nor_repeats_pages_of_a_search(scribe: Scribe, client: Client) -> None:
+    request = {"assessmentType": "health", "options": {}, "serverName": "gateway"}
+    for number in range(12):
+        await scribe.apply(("create", f"old-{number:02}", "ann", request))
+    keys: list[str] = []
+    cursor: dict[str, Any] = {}
+
+    while True:
+        page = await get(client, "/assessments/search", q="gateway", limit=5, **cursor)
+        keys += [item["assessmentId"] for item in page["assessments"]]
+        if page["nextCursor"] is None:
+            break
+        cursor = {"cursor": page["nextCursor"]}
+        await scribe.apply(("create", f"gateway-{len(keys)}", "ann", request))
+
+    assert keys == [f"old-{number:02}" for number in reversed(range(12))]
 
 
 async def test_progress_writes_nothing_for_search(scribe: Scribe, settings: Settings) -> None:

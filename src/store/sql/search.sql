@@ -17,35 +17,42 @@ ON CONFLICT (assessment_id) DO UPDATE SET document = excluded.document
 
 -- search_page --
 -- What the queries below end with: how many there are of what they found, and whether these are all ($8 are enough where
--- they are not); and a page of it ($5, $6), best first: an id that is or begins with what is looked for, then by rank. One
--- row is there always, to tell the total. A page of very large assessments ends early ($9, in bytes as they are stored).
-, sums AS (SELECT count(*) AS total, {are_all} AS are_all FROM found),
-ranked AS (
-    SELECT
-        assessment_id,
-        row_number() OVER (ORDER BY search_rank(names, document, $1, $2) DESC, created_at DESC, assessment_id) AS place
-    FROM found
-    ORDER BY place
-    LIMIT (SELECT CASE WHEN are_all OR total >= $8 THEN $5::int ELSE 0 END FROM sums) OFFSET $6
+-- they are not); and a page of it ($5, $6), best first: an id that is or begins with what is looked for, then by rank; from
+-- the place on where the page before ended ($10, $11, $12). One row is there always, to tell the total. A page of very large
+-- assessments ends early ($9, in bytes as they are stored).
+, judged AS (
+    SELECT *, $10::real[] IS NULL OR rank < $10
+        OR (rank = $10 AND (created_at < $11 OR (created_at = $11 AND assessment_id > $12))) AS is_next
+    FROM (SELECT assessment_id, created_at, search_rank(names, document, $1, $2) AS rank FROM found) AS ranked
+),
+sums AS (
+    SELECT count(*) AS total, {are_all} AS are_all, count(*) FILTER (WHERE is_next) - $6::bigint AS remaining FROM judged
 ),
 page AS (
     SELECT
-        place, stored.*,
+        place, rank, stored.*,
         sum(pg_column_size(request_data) + coalesce(pg_column_size(result_data), 0)) OVER (ORDER BY place) AS size
-    FROM ranked JOIN assessment_states AS stored USING (assessment_id)
+    FROM (
+        SELECT assessment_id, rank, row_number() OVER (ORDER BY rank DESC, created_at DESC, assessment_id) AS place
+        FROM judged
+        WHERE is_next
+        ORDER BY place
+        LIMIT (SELECT CASE WHEN are_all OR total >= $8 THEN $5::int ELSE 0 END FROM sums) OFFSET $6
+    ) AS next
+    JOIN assessment_states AS stored USING (assessment_id)
 )
-SELECT sums.total, sums.are_all, page.*
+SELECT sums.*, page.*
 FROM sums LEFT JOIN page ON page.size <= $9 OR page.place = $6 + 1
 ORDER BY place
 
 -- search_newest --
--- Of the newest assessments ($10), and of the one that has this id ($7), those that have words ($1), or whose id or server
+-- Of the newest assessments ($13), and of the one that has this id ($7), those that have words ($1), or whose id or server
 -- has this in it ($2), some of them ($4).
 WITH newest AS (
     SELECT assessment_id, names, document, created_at FROM assessment_search
     WHERE $3::text IS NULL OR owner = $3
     ORDER BY created_at DESC
-    LIMIT $10
+    LIMIT $13
 ), found AS (
     (
         SELECT * FROM newest
@@ -61,8 +68,8 @@ WITH newest AS (
 -- newest_are_all --
 -- Whether the newest are all there are, which is asked only where few of them were found.
 CASE WHEN count(*) < $4 THEN (
-    SELECT count(*) FROM (SELECT FROM assessment_search WHERE $3::text IS NULL OR owner = $3 LIMIT $10) AS known
-) < $10 ELSE false END
+    SELECT count(*) FROM (SELECT FROM assessment_search WHERE $3::text IS NULL OR owner = $3 LIMIT $13) AS known
+) < $13 ELSE false END
 
 -- how_many_have --
 -- How many assessments have words, as Postgres would guess from its statistics.
@@ -86,14 +93,14 @@ WITH found AS (
 
 -- search_all --
 -- The same of all assessments, by words and by parts of ids and servers; where very many match, some of them ($4). The index
--- is asked for the beginning of the part ($10): each letter more is another long list, and the rows that are left are few.
+-- is asked for the beginning of the part ($13): each letter more is another long list, and the rows that are left are few.
 WITH by_words AS (
     SELECT assessment_id FROM assessment_search
     WHERE $1 <> '' AND document @@ $1::tsquery AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_part AS (
     SELECT assessment_id FROM assessment_names
-    WHERE $2 <> '' AND names LIKE '%' || $10 || '%' AND names || '' LIKE '%' || $2 || '%'
+    WHERE $2 <> '' AND names LIKE '%' || $13 || '%' AND names || '' LIKE '%' || $2 || '%'
         AND ($3::text IS NULL OR owner = $3)
     LIMIT $4
 ), by_id AS (

@@ -112,9 +112,8 @@ class Attempt:
             if await self._tell(report):
                 limit.reschedule(loop.time() + seconds)
                 rests = _rests()
-            last = (limit.when() or math.inf) - loop.time() - min(_LAST_QUESTION_SECONDS, seconds / 10)
-            rest = _rest(next(rests), answer.ask_after)
-            await asyncio.sleep(min(rest, last) if last > 0 else rest)
+            left = (limit.when() or math.inf) - loop.time()
+            await asyncio.sleep(_until_asked(_rest(next(rests), answer.ask_after), left, seconds))
             # A server that was restarted may know nothing of the attempt: then it is ordered again.
             answer = await self._patiently(
                 lambda: self._server.status(order.assessment_id, order.attempt, self._headers)
@@ -202,3 +201,9 @@ def _rests() -> Iterator[float]:
 
 def _rest(own: float, asked: float | None) -> float:
     return (own if asked is None else min(asked, _MOST_REST_SECONDS)) + spread()
+
+
+def _until_asked(rest: float, left: float, seconds: float) -> float:
+    """The rest before a question, which ends earlier where that question would come too late."""
+    last = left - min(_LAST_QUESTION_SECONDS, seconds / 10)
+    return min(rest, last) if last > 0 else rest

@@ -91,9 +91,7 @@ async def reseed(settings: Settings, progress: Progress) -> Reseeded:
                 told = await _told_without_watermark(settings, positions, await store.published())
             await for_each(told, lambda partition: publisher.publish(partition, Outbox(), told[partition]))
             emitted = await watermarks(settings)
-            await for_each(
-                positions, lambda each: _refuse_half_a_log(settings, each, emitted.get(each, 0), pools.write)
-            )
+            await _refuse_half_a_log(settings, {each: emitted.get(each, 0) for each in positions}, pools.write)
             progress.expect(sum(max(0, end - emitted.get(partition, 0)) for partition, end in positions.items()))
             skipped = await for_each(positions, lambda partition: _skip(settings, partition, positions[partition]))
             telling = _Telling(publisher, store, batches, progress.passed)
@@ -144,25 +142,28 @@ async def _told_without_watermark(
     return await for_each([partition for partition in positions if partition not in known], told)
 
 
-async def _refuse_half_a_log(settings: Settings, partition: int, published: int, pool: Pool) -> None:
+async def _refuse_half_a_log(settings: Settings, published: Mapping[int, int], pool: Pool) -> None:
     """See that the events topic was not lost alone, and made anew: what it lacks cannot be told behind what it has.
 
     Raises:
-        RecoveryError: it lacks its beginning.
+        RecoveryError: a partition lacks its beginning.
     """
     async with open_consumer(settings) as consumer:
-        begins, _ = (await bounds(consumer, settings.events_topic, settings.topic_partitions))[partition]
-    first = await first_command(settings, partition)
-    async with one_moment(pool) as moment:
-        lacking = await moment.rows_below(partition, published if first is None else min(first, published))
-    # Where it begins later, its retention cut it: that was somebody's decision.
-    if lacking and not begins:
-        lost = f"{settings.events_topic}, {settings.rejections_topic} and {settings.dead_letters_topic}"
-        raise RecoveryError(
-            f"{settings.events_topic}[{partition}] lacks {lacking} events that were published: it was lost, and the"
-            f" others were not. Stop the workers, delete the topics {lost}, but not {settings.commands_topic}, and run"
-            " this again: it tells all of them anew"
-        )
+        found = await bounds(consumer, settings.events_topic, settings.topic_partitions)
+    # Where one begins later, its retention cut it: that was somebody's decision.
+    whole = [partition for partition in published if not found[partition][0]]
+    firsts = await for_each(whole, lambda partition: first_command(settings, partition))
+    for partition, first in firsts.items():
+        async with one_moment(pool) as moment:
+            end = published[partition]
+            lacking = await moment.rows_below(partition, end if first is None else min(first, end))
+        if lacking:
+            lost = f"{settings.events_topic}, {settings.rejections_topic} and {settings.dead_letters_topic}"
+            raise RecoveryError(
+                f"{settings.events_topic}[{partition}] lacks {lacking} events that were published: it was lost, and the"
+                f" others were not. Stop the workers, delete the topics {lost}, but not {settings.commands_topic}, and"
+                " run this again: it tells all of them anew"
+            )
 
 
 class _Telling:

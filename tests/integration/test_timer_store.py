@@ -127,6 +127,10 @@ async def test_no_look_reads_more_than_what_is_due(settings: Settings) -> None:
 
     async with open_pools(settings, application="test") as pools, pools.read.acquire() as connection:
         await connection.execute("UPDATE assessment_states SET next_retry_at = completed_at WHERE state = 'failed'")
+        # What is filled has a year.
+        await connection.execute(
+            "UPDATE assessment_states SET updated_at = updated_at - INTERVAL '2 years' WHERE state = 'processing'"
+        )
         await connection.execute("ANALYZE assessment_states")
         processing = await connection.fetchval("SELECT count(*) FROM assessment_states WHERE state = 'processing'")
         too_long = await pending_for_days(connection)

@@ -34,7 +34,10 @@ _DIRECTIONS: Mapping[SortOrder, Mapping[str, str]] = {
 
 BY_FACET: Mapping[str, str] = {"key": "facet_of(state, assessment_type, source, priority)", "key_type": "int"}
 BY_SERVER: Mapping[str, str] = {"key": "server_name", "key_type": "text"}
-"""What lists can be merged by, in the order of creation."""
+"""What lists can be merged by."""
+
+MERGED = frozenset({SortBy.CREATED_AT, SortBy.UPDATED_AT})
+"""The orders in which each facet's assessments have an index; each server's have one in the order of creation alone."""
 
 
 def fill_in(query: str, sort_by: SortBy, sort_order: SortOrder, **texts: str) -> str:

@@ -12,10 +12,10 @@ import asyncpg
 from ..models.assessment import AssessmentRecord
 from ..models.filters import AssessmentFilters, ListQuery, SortBy
 from .cursors import assessment_id, instant, read_cursor, write_cursor, wrong_cursor
-from .list_orders import BY_FACET, BY_SERVER, COUNTED, ORDERS, fill_in
+from .list_orders import BY_FACET, BY_SERVER, COUNTED, MERGED, ORDERS, fill_in
 from .postgres import Connection, record_from_row
 from .queries import QUERIES
-from .totals import EVERYBODY
+from .totals import ENDED, EVERYBODY
 
 MOST_COUNTED = 10_000
 """Where no counter is kept for the filters, counting ends here: the cost of a page must not grow with history."""
@@ -23,6 +23,9 @@ MOST_COUNTED = 10_000
 # A page may have a thousand assessments, and a result may have a megabyte.
 _MOST_BYTES = 16 * 1024 * 1024
 _PREFETCHED = 100
+
+_COUNTED_BY_SERVER = frozenset({"state", "type", "source", "server_name"})
+"""Filters that the counters of servers are kept for, with final states."""
 
 _WILDCARD = re.compile(r"[*?]")
 
@@ -109,7 +112,7 @@ class _PageReader:
         """
         if total == 0:
             return [], False
-        if self.owner is None and self.query.sort_by is SortBy.CREATED_AT and (lists := await self._lists()):
+        if self.owner is None and self.query.sort_by in MERGED and (lists := await self._lists()):
             return await self._merged(lists)
         if total is not None and total <= MOST_COUNTED:
             return await self._sorted()
@@ -132,7 +135,7 @@ class _PageReader:
     async def _lists(self) -> _Lists | None:
         """The lists that have everybody's page at their beginnings, or nothing where no index has such lists."""
         query = self.query
-        if query.server_name is not None:
+        if query.server_name is not None and query.sort_by is SortBy.CREATED_AT:
             names = await _servers_like(self.connection, _like(query.server_name), EVERYBODY)
             return _Lists(BY_SERVER, names, _without(query, {"server_name"})) if names is not None else None
         if query.given - COUNTED - ORDERS[query.sort_by].filters:
@@ -245,6 +248,9 @@ async def _count(
 ) -> tuple[int, bool]:
     if query.are_counted:
         return await connection.fetchval(QUERIES["count_kept"], *counted(query, owner)), True
+    if query.given <= _COUNTED_BY_SERVER and set(query.state) <= set(ENDED):
+        _, *of_servers = chosen[:6]
+        return await connection.fetchval(QUERIES["count_on_servers"], owner or EVERYBODY, *of_servers), True
     found = await connection.fetchval(QUERIES["count_matching"], *chosen, MOST_COUNTED + 1)
     return min(found, MOST_COUNTED), found <= MOST_COUNTED
 

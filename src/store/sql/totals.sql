@@ -45,6 +45,15 @@ SET assessments = stored.assessments + excluded.assessments, completed = stored.
 -- How many assessments filters of counters let through.
 SELECT coalesce(sum(assessments), 0)::bigint FROM matching_totals($1, $2, $3, $4, $5, $6)
 
+-- count_on_servers --
+-- The same for servers, by their names ($5) or a pattern of LIKE ($6), and final states.
+SELECT coalesce(sum(counted_ends($2, assessments, completed, failed, cancelled)), 0)::bigint FROM server_totals
+WHERE scope = $1
+    AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+    AND ($4::text IS NULL OR source = $4)
+    AND ($5::text[] IS NULL OR server_name = ANY($5))
+    AND ($6::text IS NULL OR server_name LIKE $6)
+
 -- counted_statistics --
 -- The statistics of a scope, from its counters, in the rows of `matching_statistics`: by type, priority and state; by day of
 -- creation in a time zone ($7), from an instant on ($8); and the servers with the most assessments ($9).

@@ -100,6 +100,7 @@ class StateReader:
         if self._router.has_replicas or self._hits.is_worth_asking():
             state = await self._from_redis(*asked) or await self._from_postgres(*asked)
         else:
+            self._generation = None  # what Redis is not asked for, it is not filled with
             try:
                 state = await self._from_postgres(*asked)
             except UnavailableError:

@@ -147,8 +147,8 @@ async def search(connection: Connection, query: SearchQuery, owner: str | None) 
     page, after = (query.limit, query.offset), _read_cursor(query.cursor)
     wanted = _Wanted(spelt, like_literal(part), part_begin, owner, query.q, page, after)
     hits = await _hits(connection, wanted)
-    if not hits[0]["total"] and wanted.words:
-        wanted = replace(wanted, words=await _stand_ins(connection, wanted.words), part="")
+    if not hits[0]["total"] and (respelt := await _stand_ins(connection, wanted.words)):
+        wanted = replace(wanted, words=respelt, part="")
         hits = await _hits(connection, wanted)
     total, found = hits[0]["total"], [row for row in hits if row["assessment_id"] is not None]
     more = bool(found) and hits[0]["remaining"] > len(found)
@@ -211,7 +211,9 @@ async def _with_endings(connection: Connection, wanted: Sequence[Sequence[str]])
 
 
 async def _stand_ins(connection: Connection, wanted: Sequence[Sequence[str]]) -> list[list[str]]:
-    """For each word itself and the words of the vocabulary that are most like it."""
+    """For each word itself and the words of the vocabulary that are most like it; nothing where no word has any."""
     first = [spelt[0] for spelt in wanted]
     rows = await connection.fetch(QUERIES["nearest_words"], first, _STAND_INS)
+    if not rows:
+        return []
     return [[word, *(row["word"] for row in rows if row["wanted"] == word)] for word in first]

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import itertools
 import multiprocessing
+import os
 import random
 import statistics
 import sys
@@ -38,7 +39,8 @@ from .measure import send_at_pace
 from .workload import LIFE, commands
 
 _LIFETIME = timedelta(hours=1)
-_WARM_UP_SECONDS = 5.0
+# What was just filled is in nobody's memory, and Postgres writes a page whole when it changes first after a checkpoint.
+_WARM_UP_SECONDS = 20.0
 _KNOWN_IDS = 20_000
 # The load comes as from a producer that sends in batches: with a request for each command, half of what the machine has
 # would go to those, and not to what is measured.
@@ -132,7 +134,7 @@ def _load(settings: Settings, rate: int) -> None:
 
     async def send() -> None:
         for number in itertools.count():
-            messages = list(commands(rate * 10 // len(LIFE) * len(LIFE), name=f"load {number}"))
+            messages = list(commands(rate * 10 // len(LIFE) * len(LIFE), name=f"load {os.getpid()} {number}"))
             await send_at_pace(settings, messages, rate, {}, linger_ms=_LINGER_MS)
 
     if rate:

@@ -26,12 +26,13 @@ MOST_SERVERS = 10
 
 _COUNTED = {"type", "state", "source"}
 _COUNTED_BY_DAY = {"created_after", "created_before", "state"}
-"""Filters that counters are kept for, of everybody's assessments by the second."""
+_COUNTED_BY_FACET = {*_COUNTED, "server_name", "min_priority", "max_priority"}
+"""Filters that counters are kept for, of everybody's assessments by the second and the third."""
 
 
 async def statistics(connection: Connection, query: StatsQuery, owner: str | None, *, now: datetime) -> JsonObject:
     """The statistics of one owner's assessments or everybody's, as the API answers them."""
-    rows = await _found(connection, query, owner, _midnight(now, query.timezone) - timedelta(days=MOST_DAYS - 1))
+    rows = await _found(connection, query, owner, _midnight(now, query.timezone))
     others = [row for row in rows if not row["is_total"]]
     by_day = sorted((row for row in others if row["is_day"] and row["date"]), key=itemgetter("date"))
     by_server = [row for row in others if not row["is_day"] and row["server_name"] is not None]
@@ -51,9 +52,10 @@ async def statistics(connection: Connection, query: StatsQuery, owner: str | Non
 
 
 async def _found(
-    connection: Connection, query: StatsQuery, owner: str | None, first_day: datetime
+    connection: Connection, query: StatsQuery, owner: str | None, today: datetime
 ) -> Sequence[asyncpg.Record]:
     """Rows that have either type, priority and state, or a day, or a server."""
+    first_day = today - timedelta(days=MOST_DAYS - 1)
     days_from = query.created_after or first_day
     if query.given <= _COUNTED and _are_ended(query):
         arguments = *counted(query, owner), query.timezone, first_day, MOST_SERVERS
@@ -64,8 +66,20 @@ async def _found(
         return await connection.fetch(
             QUERIES["span_statistics"], states, *span, query.timezone, days_from, MOST_SERVERS
         )
+    if query.given <= _COUNTED_BY_FACET and owner is None:
+        chosen = await matching(connection, query.model_copy(update={"created_after": first_day}), None)
+        are_days_utc = not first_day.utcoffset() and not today.utcoffset()
+        counters = _counters_of_days(query) if are_days_utc else "assessments"
+        return await connection.fetch(QUERIES["facet_statistics"], *chosen, query.timezone, counters, MOST_SERVERS)
     arguments = *await matching(connection, query, owner), query.timezone, days_from
     return await connection.fetch(QUERIES["matching_statistics"], *arguments)
+
+
+def _counters_of_days(query: StatsQuery) -> str:
+    """Which counters by the day (UTC) are kept for the filters; where there are none, the assessments are counted."""
+    if query.server_name is None:
+        return "day_totals"
+    return "server_day_totals" if query.given <= {"server_name", "state"} else "assessments"
 
 
 class Span(NamedTuple):

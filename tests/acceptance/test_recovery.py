@@ -471,7 +471,7 @@ def _differences(before: Snapshot, after: Snapshot) -> list[str]:
     for shot in (before, after):
         del shot["search_vocabulary"]
         shot["dead_letters"] = [row for row in shot["dead_letters"] if "olga" not in row]
-        for name in ("server_totals", "server_day_totals"):
+        for name in ("server_totals", "server_day_totals", "server_facet_totals"):
             shot[name] = [row[:-1] for row in shot[name]]
     return difference(before, after)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
-import asyncpg
-import orjson
 import pytest
 from bench.fill import assessments, fill, store
+from tests.harness.plans import Explained
 
 from assessmentstore.models.assessment import AssessmentRecord, AssessmentState
 from assessmentstore.models.filters import ListQuery, SearchQuery, StatsQuery
@@ -18,13 +17,12 @@ from assessmentstore.settings import Settings
 from assessmentstore.store import lists
 from assessmentstore.store.list_orders import COUNTED
 from assessmentstore.store.lists import list_page
-from assessmentstore.store.postgres import Connection, open_pools
+from assessmentstore.store.postgres import open_pools
 from assessmentstore.store.searches import search
 from assessmentstore.store.stats import statistics
 
 NOW = datetime.now(UTC)
 COUNT = 20_000
-PASSED_OVER = ["Rows Removed by Filter", "Rows Removed by Index Recheck"]
 
 LISTS: list[dict[str, Any]] = [
     {},
@@ -63,40 +61,10 @@ STATISTICS: list[dict[str, Any]] = [
     {"type": ["security"], "source": "installer", "timezone": "Asia/Kolkata"},
     {"created_after": NOW - timedelta(days=7)},
     {"server_name": "web-*"},
+    {"server_name": "*berlin*", "type": ["security"], "state": ["processing", "failed"]},
     {"min_priority": 8},
+    {"min_priority": 8, "timezone": "Asia/Kolkata"},
 ]
-
-
-class Explained:
-    """A connection that keeps the plan of every query it runs, and how many rows that looked at."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.plans: list[tuple[int, str]] = []
-
-    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        await self._explain(query, *arguments)
-        return await self._connection.fetch(query, *arguments)
-
-    async def fetchval(self, query: str, *arguments: Any) -> Any:
-        await self._explain(query, *arguments)
-        return await self._connection.fetchval(query, *arguments)
-
-    async def cursor(self, query: str, *arguments: Any, **_: int) -> AsyncIterator[asyncpg.Record]:
-        for row in await self.fetch(query, *arguments):
-            yield row
-
-    async def _explain(self, query: str, *arguments: Any) -> None:
-        if "EXPLAIN" in query:
-            return
-        told = await self._connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *arguments)
-        self.plans.append((rows_read(orjson.loads(told)[0]["Plan"]), f"{told} {arguments}"))
-
-
-def rows_read(node: Mapping[str, Any]) -> int:
-    """How many rows the scans in a plan looked at, those that they passed over too."""
-    each = node["Actual Rows"] + sum(node.get(name, 0) for name in PASSED_OVER) if "Relation Name" in node else 0
-    return int(each * node["Actual Loops"]) + sum(map(rows_read, node.get("Plans", [])))
 
 
 async def test_no_query_reads_a_table_from_end_to_end(settings: Settings) -> None:
@@ -154,7 +122,7 @@ async def test_what_the_newest_have_in_common_makes_no_page_slow(
                 continue
             explained: Any = Explained(connection)
             await list_page(explained, ListQuery(**filters, sort_by=sort_by, sort_order=sort_order, limit=20), None)
-            rows = sum(rows for rows, told in explained.plans if "assessment_states" in told)
+            rows = sum(plan.rows for plan in explained.plans if "assessment_states" in plan.told)
             looked_at.append((rows, f"{sort_by} {sort_order} {filters} {explained.plans}"))
 
     worst = max(looked_at)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from bench.fill import fill
-from tests.integration.test_list_plans import Explained
+from tests.harness.plans import Explained
 
 from assessmentstore.models.timers import Due, Timer
 from assessmentstore.settings import Settings
@@ -141,11 +141,11 @@ async def test_no_look_reads_more_than_what_is_due(settings: Settings) -> None:
         await explained.fetch(QUERIES["timer_figures"], 1800.0, 20)
 
     leases, retries, pending, figures = explained.plans
-    assert leases[0] == processing > 10, leases
-    assert "idx_assessment_states_lease" in leases[1]
-    assert 100 <= retries[0] <= 110, retries
-    assert pending[0] <= too_long, pending
-    assert figures[0] <= too_long + 5, figures
+    assert leases.rows == processing > 10, leases
+    assert "idx_assessment_states_lease" in leases.told
+    assert 100 <= retries.rows <= 110, retries
+    assert pending.rows <= too_long, pending
+    assert figures.rows <= too_long + 5, figures
 
 
 async def pending_for_days(connection: Connection) -> int:

@@ -196,6 +196,93 @@ UNION ALL
     LIMIT $10
 )
 
+-- facet_statistics --
+-- The statistics of everybody's assessments of certain states, types, sources, servers and priorities, with the arguments of
+-- `matching_assessments` and in the rows of `matching_statistics`: sums of their counters; the days of a time zone ($15) from
+-- an instant on ($7), by the counters that have them or by the assessments ($16); and the servers with the most ($17).
+WITH kept AS MATERIALIZED (
+    SELECT
+        grouping(server_name) = 1 AS is_total, assessment_type, priority, server_name, sum(counted)::bigint AS counted,
+        max(last_created_at) AS last_created_at, sum(pending) AS pending, sum(processing) AS processing,
+        sum(completed) AS completed, sum(failed) AS failed, sum(cancelled) AS cancelled,
+        sum(completed_timed) AS completed_timed, sum(completed_ms) AS completed_ms, sum(failed_timed) AS failed_timed,
+        sum(failed_ms) AS failed_ms, sum(cancelled_timed) AS cancelled_timed, sum(cancelled_ms) AS cancelled_ms
+    FROM server_facet_totals AS stored
+    CROSS JOIN LATERAL (SELECT counted_states($2, pending, processing, completed, failed, cancelled) AS counted) AS derived
+    WHERE counted > 0
+        AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+        AND ($4::text IS NULL OR source = $4)
+        AND ($5::text[] IS NULL OR server_name = ANY($5))
+        AND ($6::text IS NULL OR (server_name LIKE $6 AND server_name <> ''))
+        AND ($11::int IS NULL OR priority >= $11)
+        AND ($12::int IS NULL OR priority <= $12)
+        -- True of all rows: without an index Postgres may then read them as they lie, in a third of the time.
+        AND stored.ctid >= '(0,0)'
+    GROUP BY GROUPING SETS ((assessment_type, priority), (server_name))
+), days AS (
+    SELECT
+        day AS date, sum(counted_states($2, pending, processing, completed, failed, cancelled)) AS counted,
+        sum(completed) AS completed, sum(failed) AS failed
+    FROM day_totals
+    WHERE $16 = 'day_totals' AND day >= ($7::timestamptz)::date
+        AND ($3::text[] IS NULL OR assessment_type = ANY($3))
+        AND ($4::text IS NULL OR source = $4)
+        AND ($11::int IS NULL OR priority >= $11)
+        AND ($12::int IS NULL OR priority <= $12)
+    GROUP BY day
+    UNION ALL
+    SELECT
+        day, sum(counted_states($2, pending, processing, completed, failed, cancelled)), sum(completed), sum(failed)
+    FROM server_day_totals
+    WHERE $16 = 'server_day_totals' AND day >= ($7::timestamptz)::date
+        AND ($5::text[] IS NULL OR server_name = ANY($5))
+        AND ($6::text IS NULL OR server_name LIKE $6)
+    GROUP BY day
+    UNION ALL
+    SELECT
+        (created_at AT TIME ZONE $15)::date, count(*), count(*) FILTER (WHERE state = 'completed'),
+        count(*) FILTER (WHERE state = 'failed')
+    FROM (
+        SELECT created_at, state, priority
+        FROM matching_assessments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, NULL, $13, $14)
+        OFFSET 0 -- else Postgres might go through a priority's entries of all times
+    ) AS lately
+    WHERE $16 = 'assessments'
+        AND ($11::int IS NULL OR priority >= $11)
+        AND ($12::int IS NULL OR priority <= $12)
+    GROUP BY 1
+)
+SELECT
+    true AS is_total, false AS is_day, assessment_type, priority, state, NULL::date AS date, NULL AS server_name,
+    of_state.assessments::bigint AS assessments, timed::bigint AS timed, ms::bigint AS duration_ms,
+    NULL::bigint AS completed, NULL::bigint AS failed, NULL::timestamptz AS last_created_at
+FROM kept CROSS JOIN LATERAL (
+    VALUES
+        ('pending', pending, 0, 0), ('processing', processing, 0, 0),
+        ('completed', completed, completed_timed, completed_ms), ('failed', failed, failed_timed, failed_ms),
+        ('cancelled', cancelled, cancelled_timed, cancelled_ms)
+) AS of_state (state, assessments, timed, ms)
+WHERE is_total AND ($2::text[] IS NULL OR state = ANY($2)) AND of_state.assessments > 0
+
+UNION ALL
+
+SELECT
+    false, true, NULL, NULL, NULL, date, NULL, counted::bigint, NULL, NULL,
+    CASE WHEN $2::text[] IS NULL OR 'completed' = ANY($2) THEN completed END::bigint,
+    CASE WHEN $2::text[] IS NULL OR 'failed' = ANY($2) THEN failed END::bigint, NULL
+FROM days
+WHERE counted > 0
+
+UNION ALL
+
+(
+    SELECT false, false, NULL, NULL, NULL, NULL, server_name, counted, NULL, NULL, NULL, NULL, last_created_at
+    FROM kept
+    WHERE NOT is_total AND server_name <> ''
+    ORDER BY counted DESC, server_name
+    LIMIT $17
+)
+
 -- metrics --
 -- The counters of everybody's assessments by state.
 SELECT

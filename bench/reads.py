@@ -70,6 +70,8 @@ def _reads(dice: random.Random, ids: list[str]) -> Iterator[tuple[str, str]]:
             {"state": dice.choice(["processing", "failed", "completed"])},
             {"type": "security", "source": "installer"},
             {"timezone": "Asia/Kolkata"},
+            {"serverName": dice.choice(["web-*", "*lima*", "vault-oslo-007"])},
+            {"minPriority": "8"},
             {"createdAfter": (now - timedelta(days=dice.choice([1, 7]))).isoformat()},
         ]
         yield "get", f"/assessments/{dice.choice(ids)}"

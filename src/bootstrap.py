@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -47,9 +46,6 @@ _PAUSE_SECONDS = 1.0
 # for cycles among them is half the time of decode and fold.
 _GARBAGE_THRESHOLDS = (100_000, 50, 100)
 
-# Where cores are scarce, a worker gives way to whoever waits for an answer (docs/adr/0027).
-_WORKER_NICENESS = 5
-
 
 async def migrate(settings: Settings) -> list[str]:
     """Create or upgrade the Postgres schema and the topics, and say what was done.
@@ -81,7 +77,6 @@ def run_worker(settings: Settings) -> int:
         SettingsError: the port is taken, or a key cannot be read.
     """
     watch_process()
-    os.nice(_WORKER_NICENESS)
     signing_key(settings)
     KeyRing.of(settings)
     if not are_free([settings.worker_port]):

@@ -209,6 +209,11 @@ def counted(filters: AssessmentFilters, owner: str | None) -> tuple[Any, ...]:
     return owner or EVERYBODY, *_listed(filters), filters.min_priority, filters.max_priority
 
 
+def are_ended(filters: AssessmentFilters) -> bool:
+    """Whether the counters of days and servers tell these states apart; active ones they do not."""
+    return set(filters.state) <= set(ENDED)
+
+
 def _listed(filters: AssessmentFilters) -> tuple[Any, ...]:
     return list(filters.state) or None, list(filters.type) or None, filters.source
 
@@ -248,7 +253,7 @@ async def _count(
 ) -> tuple[int, bool]:
     if query.are_counted:
         return await connection.fetchval(QUERIES["count_kept"], *counted(query, owner)), True
-    if query.given <= _COUNTED_BY_SERVER and set(query.state) <= set(ENDED):
+    if query.given <= _COUNTED_BY_SERVER and are_ended(query):
         _, *of_servers = chosen[:6]
         return await connection.fetchval(QUERIES["count_on_servers"], owner or EVERYBODY, *of_servers), True
     found = await connection.fetchval(QUERIES["count_matching"], *chosen, MOST_COUNTED + 1)

@@ -14,10 +14,9 @@ import asyncpg
 from ..models.assessment import AssessmentState, AssessmentType
 from ..models.base import JsonObject
 from ..models.filters import StatsQuery
-from .lists import counted, matching
+from .lists import are_ended, counted, matching
 from .postgres import Connection
 from .queries import QUERIES
-from .totals import ENDED
 
 MOST_DAYS = 30
 """The days that `dailyCounts` has where the filters name no beginning."""
@@ -25,9 +24,11 @@ MOST_DAYS = 30
 MOST_SERVERS = 10
 
 _COUNTED = {"type", "state", "source"}
+"""Filters that counters are kept for, of every owner and of everybody."""
+
 _COUNTED_BY_DAY = {"created_after", "created_before", "state"}
 _COUNTED_BY_FACET = {*_COUNTED, "server_name", "min_priority", "max_priority"}
-"""Filters that counters are kept for, of everybody's assessments by the second and the third."""
+"""The same of everybody's assessments alone."""
 
 
 async def statistics(connection: Connection, query: StatsQuery, owner: str | None, *, now: datetime) -> JsonObject:
@@ -57,10 +58,10 @@ async def _found(
     """Rows that have either type, priority and state, or a day, or a server."""
     first_day = today - timedelta(days=MOST_DAYS - 1)
     days_from = query.created_after or first_day
-    if query.given <= _COUNTED and _are_ended(query):
+    if query.given <= _COUNTED and are_ended(query):
         arguments = *counted(query, owner), query.timezone, first_day, MOST_SERVERS
         return await connection.fetch(QUERIES["counted_statistics"], *arguments)
-    if query.given <= _COUNTED_BY_DAY and _are_ended(query) and owner is None:
+    if query.given <= _COUNTED_BY_DAY and are_ended(query) and owner is None:
         span = whole_days(query.created_after, query.created_before)
         states = list(query.state) or None
         return await connection.fetch(
@@ -141,11 +142,6 @@ def _sums(rows: Iterable[asyncpg.Record]) -> JsonObject:
 
 def _rate(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
-
-
-def _are_ended(query: StatsQuery) -> bool:
-    """Whether days and servers are counted by these states; active ones are not told apart, but few to look at."""
-    return set(query.state) <= set(ENDED)
 
 
 def _midnight(now: datetime, timezone: str) -> datetime:

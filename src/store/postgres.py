@@ -62,6 +62,27 @@ Connection = asyncpg.pool.PoolConnectionProxy
 Pool = asyncpg.Pool
 
 
+class _PooledConnection(asyncpg.Connection):
+    """A connection that knows whether its last statement came to its end.
+
+    asyncpg prepares a statement without a Sync, which follows with its parameters. Who is cancelled in between, or has
+    parameters that cannot be sent, leaves Postgres in a transaction that asyncpg does not know of: the next one to have
+    the connection would be in it, at the time when it began (PostgreSQL documentation, 55.2.3).
+    """
+
+    __slots__ = ("has_ended",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.has_ended = True
+
+    async def _do_execute(self, *args: Any, **kwargs: Any) -> Any:
+        self.has_ended = False
+        result = await super()._do_execute(*args, **kwargs)  # type: ignore[misc]
+        self.has_ended = True
+        return result
+
+
 class StaleViewError(AssessmentStoreError):
     """Somebody wrote to Postgres since the states were loaded: load them again and decide again."""
 
@@ -124,7 +145,7 @@ async def _pool(
     settings: Settings,
     url: str,
     application: str,
-    reset: Callable[[asyncpg.Connection], Awaitable[None]],
+    reset: Callable[[_PooledConnection], Awaitable[None]],
     **planner: str,
 ) -> AsyncIterator[Pool]:
     """One lazily connecting pool."""
@@ -133,9 +154,10 @@ async def _pool(
             url,
             min_size=0,
             max_size=settings.database_pool_size,
+            connection_class=_PooledConnection,
             timeout=_CONNECT_SECONDS,
             command_timeout=_STATEMENT_SECONDS,
-            reset=reset,
+            reset=reset,  # type: ignore[arg-type]  # the stubs know no class of one's own here
             server_settings={
                 "application_name": application,
                 "statement_timeout": f"{_STATEMENT_SECONDS}s",
@@ -154,13 +176,14 @@ async def _pool(
         await _close(pool)
 
 
-async def _leave_transaction(connection: asyncpg.Connection) -> None:
+async def _leave_transaction(connection: _PooledConnection) -> None:
     """All that a released connection needs: no setting, lock or listener of ours outlives a transaction."""
-    if connection.is_in_transaction():
+    if connection.is_in_transaction() or not connection.has_ended:
         await connection.execute("ROLLBACK")
+        connection.has_ended = True
 
 
-async def _leave_writing(connection: asyncpg.Connection) -> None:
+async def _leave_writing(connection: _PooledConnection) -> None:
     """The same for writers. One that may only read is ended: it stays so when the database is writable again."""
     await _leave_transaction(connection)
     # Postgres tells of it by itself from version 14 on.

@@ -269,7 +269,7 @@ def _expected_version(value: Any) -> int | None:
     if value is None or value == "":
         return None
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if not re.fullmatch(r"\d{1,10}", text) or not 0 < int(text) < 2**31:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not 0 < int(text) < 2**31:
         raise ValueError("expectedversion has to be a whole number from 1 to 2147483647")
     return int(text)
 

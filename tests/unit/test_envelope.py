@@ -208,6 +208,7 @@ def test_what_is_no_command_says_why(key: bytes | None, value: bytes | None, rea
         ({"type": "assessment.create", "data": CREATE | {"id": "other"}}, "differs from the subject"),
         ({"type": "assessment.create", "data": CREATE | {"id": "a1", "assessmentId": "a2"}}, "give one of them"),
         ({"expectedversion": "x"}, "expectedversion"),
+        ({"expectedversion": "\N{ARABIC-INDIC DIGIT THREE}"}, "expectedversion"),
         ({"expectedversion": 0}, "expectedversion"),
         ({"expectedversion": True}, "expectedversion"),
         ({"expectedversion": 2**31}, "expectedversion"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.harness.load import open_sender
 from tests.harness.shared import Running, running
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
+from tests.harness.worker import Worker
 
 from assessmentstore.agents.caught_up import Position
 from assessmentstore.agents.timers import Timers
@@ -124,6 +126,17 @@ async def test_without_progress_an_assessment_fails_with_a_reason_and_is_retried
     assert third.body["nextRetryAt"] == failed["nextRetryAt"]
 
 
+@asynccontextmanager
+async def frozen(worker: Worker) -> AsyncIterator[None]:
+    """A worker that does nothing as long as the block lasts."""
+    worker.freeze()
+    try:
+        await worker.until_frozen()
+        yield
+    finally:
+        worker.thaw()
+
+
 class Firing:
     """Timers of a worker that believes to have all partitions, and to have applied all that is there."""
 
@@ -143,15 +156,13 @@ async def test_a_timer_that_several_workers_fire_has_one_effect(web: Web, shared
     await begin(web, *ids, retryPolicy=HOUR)
     async with open_pools(settings, application="test") as pools:
         stores = [TimerStore(pools.read) for _ in range(3)]
-        found: list[Any] = []
-        await let_leases_end(shared, *ids)
-        await asyncio.gather(*(Firing(settings, store).look() for store in stores))
-        for key in ids:
-            found.append(await until(web, key, "failed"))
-        await let_retries_be_due(shared, *ids)
-        await asyncio.gather(*(Firing(settings, store).look() for store in stores))
-        for key in ids:
-            found.append(await until(web, key, "pending"))
+        for let_end, state in ((let_leases_end, "failed"), (let_retries_be_due, "pending")):
+            # Nothing is applied meanwhile, so that each finds all of them due, however late it looks.
+            async with frozen(shared.cluster.workers[-1]):
+                await let_end(shared, *ids)
+                await asyncio.gather(*(Firing(settings, store).look() for store in stores))
+            for key in ids:
+                await until(web, key, state)
 
     for key in ids:
         assert [action for action, _ in await history(web, key)] == ["created", "started", "failed", "retried"]
@@ -179,25 +190,20 @@ async def test_what_came_between_a_look_and_its_command_wins(web: Web, shared: R
             return found
 
     # The worker's own timers are not to be first.
-    shared.cluster.workers[-1].freeze()
-    try:
-        await shared.cluster.workers[-1].until_frozen()
-        async with open_pools(settings, application="test") as pools:
-            firing = Firing(settings, Slow(pools.read))
-            await let_leases_end(shared, "renewed", "cancelled")
-            await let_retries_be_due(shared, "by-hand")
-            look = asyncio.create_task(firing.look())
-            await looked.wait()
-            async with open_sender(shared.installation) as sender:
-                await sender.send(
-                    command("r1", "progress", "renewed", {"progress": 5}),
-                    command("r2", "cancel", "cancelled"),
-                    command("r3", "retry", "by-hand"),
-                )
-            go.set()
-            await look
-    finally:
-        shared.cluster.workers[-1].thaw()
+    async with frozen(shared.cluster.workers[-1]), open_pools(settings, application="test") as pools:
+        firing = Firing(settings, Slow(pools.read))
+        await let_leases_end(shared, "renewed", "cancelled")
+        await let_retries_be_due(shared, "by-hand")
+        look = asyncio.create_task(firing.look())
+        await looked.wait()
+        async with open_sender(shared.installation) as sender:
+            await sender.send(
+                command("r1", "progress", "renewed", {"progress": 5}),
+                command("r2", "cancel", "cancelled"),
+                command("r3", "retry", "by-hand"),
+            )
+        go.set()
+        await look
 
     async def refusals() -> dict[str, list[str]]:
         found = {key: await refused(shared, key) for key in ("renewed", "cancelled", "by-hand")}

@@ -253,10 +253,10 @@ async def test_a_worker_killed_in_the_middle_is_not_noticed(cluster: Cluster, in
         dying.kill9()
         heir = cluster.start()
         answer = await batch
+        await cluster.until_owned_by(heir)
         if answer.status == 503:
             assert answer.body["error"]["details"] == {"idempotencyKey": "k"}
             answer = await web.ask("POST", "/assessments/batch", requests(*ids), Idempotency_Key="k")
-        await cluster.until_owned_by(heir)
 
     assert answer.body == {"assessmentIds": ids, "errors": []}
     await assert_exactly_once(installation)

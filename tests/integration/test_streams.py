@@ -356,8 +356,8 @@ async def test_a_stream_ends_with_its_token(author: Author, streams: Streams) ->
     async def let_in() -> bool:
         """On a machine that stands still a token may be over before it is shown."""
         async with (
-            streams.read("/assessments/a/events", lifetime=timedelta(seconds=2)) as one,
-            streams.read(lifetime=timedelta(seconds=2)) as everything,
+            streams.read("/assessments/a/events", lifetime=timedelta(seconds=4)) as one,
+            streams.read(lifetime=timedelta(seconds=4)) as everything,
         ):
             if {one.answer.status, everything.answer.status} != {200}:
                 return False

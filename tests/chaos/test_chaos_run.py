@@ -96,7 +96,8 @@ def test_a_run_that_is_told_to_end_takes_along_all_that_it_started(tmp_path: Pat
             assert any(line.endswith("workers and webs\n") for line in process.stderr)
             started = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
-            process.communicate()
+            _, said = process.communicate()
+        assert process.returncode == 130, said
         (folder,) = (path.parent for path in tmp_path.glob("*/services"))
         services = found(Settings.model_construct(data_dir=folder))
         _, alive = psutil.wait_procs(started, timeout=10)
@@ -105,6 +106,5 @@ def test_a_run_that_is_told_to_end_takes_along_all_that_it_started(tmp_path: Pat
             with suppress(psutil.NoSuchProcess):
                 each.kill()
 
-    assert process.returncode == 130
     assert len(started) >= len(NAMES)
     assert (services, alive) == (None, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from types import FrameType
 
@@ -17,6 +18,18 @@ def end_as_by_ctrl_c() -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell has it so for what runs in the background
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.raise_signal(signal.SIGINT)
+        return
+    # A shell has it so for what runs in the background.
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        _raise()
+    else:
+        # Not just here: Python ignores what is raised in some places, as in the hooks of a fork.
+        loop.call_soon_threadsafe(_raise)
+
+
+def _raise() -> None:
+    raise KeyboardInterrupt

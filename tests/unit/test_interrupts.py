@@ -16,7 +16,7 @@ from assessmentstore import cli
 from assessmentstore.output import BrokenOffError, measured, progress
 
 _PROGRAM = """
-import asyncio, signal
+import asyncio, os, signal
 from assessmentstore.interrupts import end_as_by_ctrl_c
 
 signal.signal(signal.SIGINT, {ctrl_c})
@@ -26,6 +26,7 @@ end_as_by_ctrl_c()
 async def work():
     try:
         print("works", flush=True)
+        {then}
         await asyncio.sleep({seconds})
     finally:
         await asyncio.sleep(0)
@@ -60,9 +61,14 @@ asyncio.run(measure())
 
 
 def _told(
-    number: signal.Signals, *, ctrl_c: str = "signal.default_int_handler", before: str = "", seconds: int = 60
+    number: signal.Signals,
+    *,
+    ctrl_c: str = "signal.default_int_handler",
+    before: str = "",
+    then: str = "",
+    seconds: int = 60,
 ) -> list[str]:
-    return _ends(_PROGRAM.format(ctrl_c=ctrl_c, before=before, seconds=seconds), number)
+    return _ends(_PROGRAM.format(ctrl_c=ctrl_c, before=before, then=then, seconds=seconds), number)
 
 
 def _ends(program: str, number: signal.Signals) -> list[str]:
@@ -82,6 +88,16 @@ def test_each_way_is_that_of_ctrl_c(number: signal.Signals) -> None:
 
 def test_it_ends_also_where_ctrl_c_is_ignored_as_in_the_background_of_a_shell() -> None:
     assert _told(signal.SIGTERM, ctrl_c="signal.SIG_IGN") == ["tidied up", "interrupted"]
+
+
+@pytest.mark.parametrize("ctrl_c", ["signal.SIG_IGN", "signal.default_int_handler"])
+def test_it_ends_also_where_it_is_told_so_while_it_begins_a_process(ctrl_c: str) -> None:
+    """Python ignores whatever is raised in the hooks of a fork."""
+    before = "os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.SIGTERM))"
+
+    told = _told(signal.SIGCONT, ctrl_c=ctrl_c, before=before, then="os.fork() or os._exit(0)", seconds=5)
+
+    assert told == ["tidied up", "interrupted"]
 
 
 def test_what_is_to_outlive_its_terminal_does() -> None:

@@ -88,7 +88,9 @@ def test_the_judge_notices_what_is_broken_on_purpose(runner: asyncio.Runner, sta
 
 def test_a_run_that_is_told_to_end_takes_along_all_that_it_started(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)  # Postgres may run as another user
-    command = [sys.executable, "-m", "assessmentstore", "chaos", "run", "--minutes", "5", "--out", str(tmp_path)]
+    # Whoever runs the tests in the background of a shell ignores Ctrl-C, and the run would too.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "assessmentstore", "chaos", "run"]
+    command += ["--minutes", "5", "--out", str(tmp_path)]
     started = list[psutil.Process]()
     try:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

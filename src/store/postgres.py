@@ -178,7 +178,8 @@ async def _pool(
 
 async def _leave_transaction(connection: _PooledConnection) -> None:
     """All that a released connection needs: no setting, lock or listener of ours outlives a transaction."""
-    if connection.is_in_transaction() or not connection.has_ended:
+    # A transaction that asyncpg knows of it has ended by now.
+    if not connection.has_ended:
         await connection.execute("ROLLBACK")
         connection.has_ended = True
 

@@ -326,14 +326,10 @@ async def test_both_ports_tell_how_many_commands_wait(shared: Running, web: Web)
         return (await eventually(probe, f"{total} commands that wait"))[1]
 
     assert (await until(web.port, 0), await until(worker.port, 0)) == (0, 0)
-    worker.freeze()
-    try:
-        await worker.until_frozen()
+    async with worker.frozen():
         async with open_sender(shared.installation) as sender:
             await sender.send(*(create(f"waiting {n}", key) for n, key in enumerate(["w-1", "w-1", "w-1", "w-2"])))
         most = await until(web.port, 4)
-    finally:
-        worker.thaw()
     await until(worker.port, 0)
 
     assert most in (3, 4), "four if both ids have one partition"

@@ -131,19 +131,17 @@ async def test_a_token_is_kept_on_every_web_while_the_replica_stands_still(
 
 async def test_what_is_not_applied_is_told_with_the_lag_until_it_is(web: Web, cluster: Cluster) -> None:
     await web.ask("POST", "/assessments", REQUEST | {"assessmentId": "a-1"})
-    cluster.workers[0].freeze()
-    await cluster.workers[0].until_frozen()
-    sent = [await web.ask("POST", "/assessments/a-1/start", Prefer="respond-async") for _ in range(3)]
-    token = sent[-1].headers["Consistency-Token"]
+    async with cluster.workers[0].frozen():
+        sent = [await web.ask("POST", "/assessments/a-1/start", Prefer="respond-async") for _ in range(3)]
+        token = sent[-1].headers["Consistency-Token"]
 
-    late = await web.ask("GET", "/assessments/a-1", Consistency_Token=token)
+        late = await web.ask("GET", "/assessments/a-1", Consistency_Token=token)
 
-    ((partition, _),) = positions(sent[-1]).needed.items()
-    assert (late.status, late.body["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
-    assert late.body["error"]["details"] == {"lag": {str(partition): 3}}
-    assert late.headers["Retry-After"] == "1"
-    assert (await web.ask("GET", "/assessments/a-1")).body["version"] == 1
-    cluster.workers[0].thaw()
+        ((partition, _),) = positions(sent[-1]).needed.items()
+        assert (late.status, late.body["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert late.body["error"]["details"] == {"lag": {str(partition): 3}}
+        assert late.headers["Retry-After"] == "1"
+        assert (await web.ask("GET", "/assessments/a-1")).body["version"] == 1
 
     async def fresh() -> bool:
         answer = await web.ask("GET", "/assessments/a-1", Consistency_Token=token)

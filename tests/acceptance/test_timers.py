@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from tests.harness.load import open_sender
 from tests.harness.shared import Running, running
 from tests.harness.waiting import eventually
 from tests.harness.web import Web
-from tests.harness.worker import Worker
 
 from assessmentstore.agents.caught_up import Position
 from assessmentstore.agents.timers import Timers
@@ -126,17 +124,6 @@ async def test_without_progress_an_assessment_fails_with_a_reason_and_is_retried
     assert third.body["nextRetryAt"] == failed["nextRetryAt"]
 
 
-@asynccontextmanager
-async def frozen(worker: Worker) -> AsyncIterator[None]:
-    """A worker that does nothing as long as the block lasts."""
-    worker.freeze()
-    try:
-        await worker.until_frozen()
-        yield
-    finally:
-        worker.thaw()
-
-
 class Firing:
     """Timers of a worker that believes to have all partitions, and to have applied all that is there."""
 
@@ -158,7 +145,7 @@ async def test_a_timer_that_several_workers_fire_has_one_effect(web: Web, shared
         stores = [TimerStore(pools.read) for _ in range(3)]
         for let_end, state in ((let_leases_end, "failed"), (let_retries_be_due, "pending")):
             # Nothing is applied meanwhile, so that each finds all of them due, however late it looks.
-            async with frozen(shared.cluster.workers[-1]):
+            async with shared.cluster.workers[-1].frozen():
                 await let_end(shared, *ids)
                 await asyncio.gather(*(Firing(settings, store).look() for store in stores))
             for key in ids:
@@ -190,7 +177,7 @@ async def test_what_came_between_a_look_and_its_command_wins(web: Web, shared: R
             return found
 
     # The worker's own timers are not to be first.
-    async with frozen(shared.cluster.workers[-1]), open_pools(settings, application="test") as pools:
+    async with shared.cluster.workers[-1].frozen(), open_pools(settings, application="test") as pools:
         firing = Firing(settings, Slow(pools.read))
         await let_leases_end(shared, "renewed", "cancelled")
         await let_retries_be_due(shared, "by-hand")

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 import aiohttp
 import psutil
@@ -82,9 +83,15 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
-    def freeze(self) -> None:
-        """Stop it in its tracks."""
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Stop it in its tracks as long as the block lasts."""
         self._process.send_signal(signal.SIGSTOP)
+        try:
+            await self.until_frozen()
+            yield
+        finally:
+            self.thaw()
 
     def thaw(self) -> None:
         """Let it go on as if nothing had been."""
